@@ -15,7 +15,8 @@ struct ReadOptions {
 };
 
 /// Reads a table; the format follows the file's ending and, failing that, its first bytes.
-/// String columns become factors with sorted levels (as R's `read.csv(stringsAsFactors = TRUE)`); empty, NA and NaN are missing.
+/// String columns become factors with sorted levels (as R's `read.csv(stringsAsFactors = TRUE)`); empty, NA and NaN are
+/// missing.
 /// @throws DataError naming the file and, where known, line and column
 Table read_table(const std::string& path, const ReadOptions& options = {});
 
