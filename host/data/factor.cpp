@@ -1,10 +1,11 @@
 #include "host/data/factor.hpp"
 
 #include <algorithm>
+#include <array>
+#include <cctype>
+#include <charconv>
 #include <cmath>
-#include <cstdio>
 #include <cstdlib>
-#include <numeric>
 #include <stdexcept>
 #include <unordered_map>
 
@@ -37,26 +38,27 @@ std::string format_number(double value) {
   if (std::isinf(value)) return value < 0 ? "-Inf" : "Inf";
   if (value == 0) return "0";
   // The fewest significant digits that still give the value to 15 digits: print 15 and strip zeros.
-  char buffer[40];
-  std::snprintf(buffer, sizeof buffer, "%.14e", value);
-  const std::string text = buffer;
-  const std::size_t e = text.find('e');
-  const int exponent = std::atoi(text.c_str() + e + 1);
-  std::string mantissa = text.substr(0, e);
+  // std::to_chars, because printf's decimal point follows the locale.
+  std::array<char, 400> buffer{};
+  const auto print = [&](std::chars_format format, int precision) {
+    return std::string(buffer.data(),
+                       std::to_chars(buffer.data(), buffer.data() + buffer.size(), value, format, precision).ptr);
+  };
+  std::string scientific = print(std::chars_format::scientific, 14);
+  const std::size_t e = scientific.find('e');
+  const int exponent = std::atoi(scientific.c_str() + e + 1);
+  std::string mantissa = scientific.substr(0, e);
   mantissa.erase(mantissa.find_last_not_of('0') + 1);
   if (mantissa.back() == '.') mantissa.pop_back();
-  const int digits =
-      static_cast<int>(std::count_if(mantissa.begin(), mantissa.end(), [](char c) { return c >= '0' && c <= '9'; }));
+  scientific = mantissa + scientific.substr(e);  // the exponent has two digits at least, as R's
+  const auto digits = static_cast<int>(
+      std::count_if(mantissa.begin(), mantissa.end(), [](unsigned char c) { return std::isdigit(c) != 0; }));
 
-  std::snprintf(buffer, sizeof buffer, "e%c%02d", exponent < 0 ? '-' : '+', std::abs(exponent));
-  const std::string scientific = mantissa + buffer;
   // R takes fixed notation where it is no wider than scientific.
   const int decimals = std::max(0, digits - 1 - exponent);
   const int fixed_width = (value < 0 ? 1 : 0) + std::max(1, exponent + 1) + (decimals > 0 ? 1 + decimals : 0);
   if (fixed_width > static_cast<int>(scientific.size())) return scientific;
-  char fixed[400];
-  std::snprintf(fixed, sizeof fixed, "%.*f", decimals, value);
-  return fixed;
+  return print(std::chars_format::fixed, decimals);
 }
 
 Factor make_factor(const Numeric& values) {

@@ -14,9 +14,13 @@ struct ReadOptions {
   std::vector<std::string> factors;
 };
 
-/// Reads a table; the format follows the file's ending and, failing that, its first bytes.
-/// String columns become factors with sorted levels (as R's `read.csv(stringsAsFactors = TRUE)`); empty, NA and NaN are
-/// missing.
+/// Reads a table; the format follows the file's ending (.csv, .tsv, .parquet, .pq, .arrow, .arrows, .feather, .ipc)
+/// and, failing that, its first bytes (PAR1, ARROW1; anything else is CSV).
+///
+/// String columns become factors with levels in byte order (as R's `read.csv(stringsAsFactors = TRUE)` in the C
+/// locale); TRUE/FALSE become factors, dates and times factors of their text, Parquet's and Arrow's dictionaries
+/// factors with their own order. Empty, NA and NaN (nan) are missing, quoted or not. In CSV an unnamed first column is
+/// called X, and blanks around numbers are ignored; letters T and F stay text.
 /// @throws DataError naming the file and, where known, line and column
 Table read_table(const std::string& path, const ReadOptions& options = {});
 

@@ -1,0 +1,308 @@
+#include "host/data/write.hpp"
+
+#include <arrow/builder.h>
+#include <arrow/csv/writer.h>
+#include <arrow/io/file.h>
+#include <arrow/ipc/writer.h>
+#include <arrow/record_batch.h>
+#include <arrow/table.h>
+#include <arrow/type.h>
+#include <arrow/util/compression.h>
+#include <arrow/util/io_util.h>
+#include <parquet/arrow/writer.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <cmath>
+#include <exception>
+#include <filesystem>
+#include <set>
+#include <stdexcept>
+#include <string_view>
+#include <system_error>
+#include <utility>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "batchlmm/error.hpp"
+
+namespace batchlmm {
+namespace {
+
+[[noreturn]] void cannot_write(const std::string& path, const std::string& reason) {
+  throw OutputError("cannot write " + path + ": " + reason);
+}
+
+std::string system_reason(int error) { return std::generic_category().message(error); }
+
+/// The system's reason where Arrow knows it, else Arrow's message.
+std::string reason_of(const arrow::Status& status) {
+  const int error = arrow::internal::ErrnoFromStatus(status);
+  return error != 0 ? system_reason(error) : status.message();
+}
+
+/// A file of its own beside the target, renamed to it by `commit` and removed without.
+class TemporaryFile {
+public:
+  explicit TemporaryFile(std::string target) : target_(std::move(target)) {
+    std::error_code ignored;
+    // Through a symbolic link the file that it points to is replaced, not the link.
+    if (const auto real = std::filesystem::canonical(target_, ignored); !ignored)
+      resolved_ = real;
+    else
+      resolved_ = target_;
+    if (std::filesystem::is_directory(resolved_, ignored)) cannot_write(target_, "it is a directory");
+    if (::access(resolved_.c_str(), F_OK) == 0 && ::access(resolved_.c_str(), W_OK) != 0)
+      cannot_write(target_, system_reason(errno));
+    const std::string stem = (resolved_.parent_path() / ("." + resolved_.filename().string())).string();
+    for (int attempt = 0; fd_ < 0; ++attempt) {
+      name_ = stem + ".part" + std::to_string(::getpid()) + "-" + std::to_string(attempt);
+      fd_ = ::open(name_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+      if (fd_ < 0 && errno != EEXIST) cannot_write(target_, system_reason(errno));
+    }
+  }
+  TemporaryFile(const TemporaryFile&) = delete;
+  TemporaryFile& operator=(const TemporaryFile&) = delete;
+  ~TemporaryFile() {
+    if (fd_ >= 0) ::close(fd_);
+    if (!committed_) ::unlink(name_.c_str());
+  }
+
+  /// Hands the descriptor over: whoever gets it closes it.
+  [[nodiscard]] int release() { return std::exchange(fd_, -1); }
+
+  void commit() {
+    if (::rename(name_.c_str(), resolved_.c_str()) != 0) cannot_write(target_, system_reason(errno));
+    committed_ = true;
+  }
+
+private:
+  std::string target_;
+  std::filesystem::path resolved_;
+  std::string name_;
+  int fd_ = -1;
+  bool committed_ = false;
+};
+
+/// One row group after another, in one of the formats.
+class GroupSink {
+public:
+  virtual ~GroupSink() = default;
+  virtual arrow::Status write(const arrow::RecordBatch& rows) = 0;
+  virtual arrow::Status finish() = 0;
+};
+
+class ParquetSink : public GroupSink {
+public:
+  static arrow::Result<std::unique_ptr<GroupSink>> open(const std::shared_ptr<arrow::Schema>& schema,
+                                                        const std::shared_ptr<arrow::io::OutputStream>& out) {
+    parquet::WriterProperties::Builder properties;
+    properties.max_row_group_length(TableWriter::kRowsPerGroup);
+    if (arrow::util::Codec::IsAvailable(arrow::Compression::SNAPPY)) properties.compression(arrow::Compression::SNAPPY);
+    // Distinct doubles in a dictionary take more space than by themselves.
+    for (const auto& field : schema->fields())
+      if (field->type()->id() != arrow::Type::STRING) properties.disable_dictionary(field->name());
+    auto sink = std::make_unique<ParquetSink>();
+    ARROW_ASSIGN_OR_RAISE(sink->writer_, parquet::arrow::FileWriter::Open(*schema, arrow::default_memory_pool(), out,
+                                                                          properties.build()));
+    return sink;
+  }
+  arrow::Status write(const arrow::RecordBatch& rows) override {
+    ARROW_ASSIGN_OR_RAISE(const auto table,
+                          arrow::Table::FromRecordBatches(rows.schema(), {rows.Slice(0, rows.num_rows())}));
+    return writer_->WriteTable(*table, TableWriter::kRowsPerGroup);
+  }
+  arrow::Status finish() override { return writer_->Close(); }
+
+private:
+  std::unique_ptr<parquet::arrow::FileWriter> writer_;
+};
+
+/// CSV and Arrow IPC have the same interface in Arrow.
+class BatchSink : public GroupSink {
+public:
+  explicit BatchSink(std::shared_ptr<arrow::ipc::RecordBatchWriter> writer) : writer_(std::move(writer)) {}
+  static arrow::Result<std::unique_ptr<GroupSink>> open_ipc(const std::shared_ptr<arrow::Schema>& schema,
+                                                            const std::shared_ptr<arrow::io::OutputStream>& out) {
+    auto options = arrow::ipc::IpcWriteOptions::Defaults();
+    options.use_threads = false;
+    ARROW_ASSIGN_OR_RAISE(auto writer, arrow::ipc::MakeFileWriter(out, schema, options));
+    return std::make_unique<BatchSink>(std::move(writer));
+  }
+  static arrow::Result<std::unique_ptr<GroupSink>> open_csv(const std::shared_ptr<arrow::Schema>& schema,
+                                                            const std::shared_ptr<arrow::io::OutputStream>& out) {
+    auto options = arrow::csv::WriteOptions::Defaults();
+    options.null_string = "NA";
+    ARROW_ASSIGN_OR_RAISE(auto writer, arrow::csv::MakeCSVWriter(out, schema, options));
+    return std::make_unique<BatchSink>(std::move(writer));
+  }
+  arrow::Status write(const arrow::RecordBatch& rows) override { return writer_->WriteRecordBatch(rows); }
+  arrow::Status finish() override { return writer_->Close(); }
+
+private:
+  std::shared_ptr<arrow::ipc::RecordBatchWriter> writer_;
+};
+
+using OpenSink = arrow::Result<std::unique_ptr<GroupSink>> (*)(const std::shared_ptr<arrow::Schema>&,
+                                                               const std::shared_ptr<arrow::io::OutputStream>&);
+
+OpenSink format_of(const std::string& path) {
+  const std::string ending = std::filesystem::path(path).extension().string();
+  if (ending == ".parquet") return &ParquetSink::open;
+  if (ending == ".csv") return &BatchSink::open_csv;
+  if (ending == ".arrow") return &BatchSink::open_ipc;
+  cannot_write(path, "its name must end in .parquet, .csv or .arrow");
+}
+
+std::shared_ptr<arrow::DataType> arrow_type(OutputType type) {
+  switch (type) {
+    case OutputType::int64:
+      return arrow::int64();
+    case OutputType::text:
+      return arrow::utf8();
+    case OutputType::float64:
+      break;
+  }
+  return arrow::float64();
+}
+
+std::shared_ptr<arrow::Schema> arrow_schema(const std::vector<OutputColumn>& columns) {
+  std::set<std::string> names;
+  arrow::FieldVector fields;
+  for (const OutputColumn& column : columns) {
+    if (column.name.empty()) throw std::invalid_argument("TableWriter: a column without name");
+    if (!names.insert(column.name).second)
+      throw std::invalid_argument("TableWriter: two columns have the name '" + column.name + "'");
+    fields.push_back(arrow::field(column.name, arrow_type(column.type)));
+  }
+  return arrow::schema(std::move(fields));
+}
+
+std::int64_t length_of(const OutputValues& values) {
+  return std::visit([](const auto& span) { return static_cast<std::int64_t>(span.size()); }, values);
+}
+
+/// Appends the rows [begin, end) of `values`.
+arrow::Status append_to(arrow::ArrayBuilder& builder, const OutputValues& values, std::int64_t begin,
+                        std::int64_t end) {
+  const auto at = static_cast<std::size_t>(begin);
+  const auto n = static_cast<std::size_t>(end - begin);
+  if (const auto* integers = std::get_if<std::span<const std::int64_t>>(&values))
+    return static_cast<arrow::Int64Builder&>(builder).AppendValues(integers->data() + at, end - begin);
+  if (const auto* text = std::get_if<std::span<const std::string>>(&values)) {
+    for (const std::string& value : text->subspan(at, n))
+      ARROW_RETURN_NOT_OK(static_cast<arrow::StringBuilder&>(builder).Append(value));
+    return arrow::Status::OK();
+  }
+  auto& doubles = static_cast<arrow::DoubleBuilder&>(builder);
+  ARROW_RETURN_NOT_OK(doubles.Reserve(end - begin));
+  for (const double value : std::get<std::span<const double>>(values).subspan(at, n)) {
+    if (std::isnan(value))
+      doubles.UnsafeAppendNull();
+    else
+      doubles.UnsafeAppend(value);
+  }
+  return arrow::Status::OK();
+}
+
+}  // namespace
+
+class TableWriter::Impl {
+public:
+  Impl(std::string path, std::vector<OutputColumn> columns)
+      : path_(std::move(path)), columns_(std::move(columns)), schema_(arrow_schema(columns_)) {
+    const OpenSink open = format_of(path_);
+    file_ = std::make_unique<TemporaryFile>(path_);
+    auto out = arrow::io::FileOutputStream::Open(file_->release());
+    check(out.status());
+    out_ = *out;
+    auto sink = open(schema_, out_);
+    check(sink.status());
+    sink_ = *std::move(sink);
+    builders_.resize(columns_.size());
+    for (std::size_t i = 0; i < columns_.size(); ++i)
+      check(arrow::MakeBuilder(arrow::default_memory_pool(), arrow_type(columns_[i].type), &builders_[i]));
+  }
+
+  void append(std::span<const OutputValues> values) {
+    if (sink_ == nullptr) throw std::invalid_argument("TableWriter: append after close or after an error");
+    if (values.size() != columns_.size())
+      throw std::invalid_argument("TableWriter: expected " + std::to_string(columns_.size()) + " columns, found " +
+                                  std::to_string(values.size()));
+    const std::int64_t rows = values.empty() ? 0 : length_of(values[0]);
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      if (values[i].index() != static_cast<std::size_t>(columns_[i].type))
+        throw std::invalid_argument("TableWriter: column '" + columns_[i].name + "' got values of another type");
+      if (length_of(values[i]) != rows)
+        throw std::invalid_argument("TableWriter: column '" + columns_[i].name + "' got " +
+                                    std::to_string(length_of(values[i])) + " values, expected " + std::to_string(rows));
+    }
+    for (std::int64_t begin = 0; begin < rows;) {
+      const std::int64_t end = std::min(rows, begin + kRowsPerGroup - gathered_);
+      for (std::size_t i = 0; i < values.size(); ++i) check(append_to(*builders_[i], values[i], begin, end));
+      gathered_ += end - begin;
+      begin = end;
+      if (gathered_ == kRowsPerGroup) write_group();
+    }
+  }
+
+  void close() {
+    if (file_ == nullptr) return;
+    if (sink_ == nullptr) throw std::invalid_argument("TableWriter: close after an error");
+    if (gathered_ > 0) write_group();
+    check(sink_->finish());
+    check(out_->Close());
+    sink_.reset();
+    file_->commit();
+    file_.reset();
+  }
+
+private:
+  void check(const arrow::Status& status) {
+    if (status.ok()) return;
+    sink_.reset();
+    cannot_write(path_, reason_of(status));
+  }
+
+  void write_group() {
+    arrow::ArrayVector arrays(builders_.size());
+    for (std::size_t i = 0; i < builders_.size(); ++i) check(builders_[i]->Finish(&arrays[i]));
+    const auto rows = arrow::RecordBatch::Make(schema_, gathered_, std::move(arrays));
+    gathered_ = 0;
+    arrow::Status status;
+    try {
+      status = sink_->write(*rows);
+    } catch (const std::exception& e) {  // the Parquet library throws
+      status = arrow::Status::IOError(e.what());
+    }
+    check(status);
+  }
+
+  std::string path_;
+  std::vector<OutputColumn> columns_;
+  std::shared_ptr<arrow::Schema> schema_;
+  std::unique_ptr<TemporaryFile> file_;  // null once closed
+  std::shared_ptr<arrow::io::OutputStream> out_;
+  std::unique_ptr<GroupSink> sink_;  // null once closed or failed
+  std::vector<std::unique_ptr<arrow::ArrayBuilder>> builders_;
+  std::int64_t gathered_ = 0;  // rows in the builders
+};
+
+static_assert(static_cast<std::size_t>(OutputType::int64) == 0 && static_cast<std::size_t>(OutputType::float64) == 1 &&
+                  static_cast<std::size_t>(OutputType::text) == 2,
+              "the order of OutputType is that of OutputValues");
+
+TableWriter::TableWriter(std::string path, std::vector<OutputColumn> columns)
+    : impl_(std::make_unique<Impl>(std::move(path), std::move(columns))) {}
+TableWriter::TableWriter(TableWriter&&) noexcept = default;
+TableWriter& TableWriter::operator=(TableWriter&&) noexcept = default;
+TableWriter::~TableWriter() = default;
+
+void TableWriter::append(std::span<const OutputValues> values) { impl_->append(values); }
+void TableWriter::close() { impl_->close(); }
+
+}  // namespace batchlmm
