@@ -7,11 +7,10 @@
 #include <string>
 #include <vector>
 
+#include "host/model/method.hpp"
 #include "host/model/model_matrices.hpp"
 
 namespace batchlmm {
-
-enum class Method { ml, reml };
 
 /// The covariance parameters of one random-effects term.
 struct TermCovariance {

@@ -1,0 +1,40 @@
+/// @file
+/// The profiled criterion of one model and one response, whatever the model's size: value, gradient, Hessian.
+#pragma once
+
+#include <Eigen/Core>
+#include <memory>
+#include <vector>
+
+#include "host/model/model.hpp"
+
+namespace batchlmm {
+
+/// All derivatives are by the entries of the terms' T = lambda lambda', packed by the kernels' parameters, in the
+/// kernels' gauge; off-diagonal entries count both places.
+struct CriterionValue {
+  double deviance = 0;          ///< ML deviance or REML criterion
+  double r2 = 0;                ///< penalized residual sum of squares
+  bool ok = false;              ///< every pivot was positive
+  Eigen::VectorXd gradient;     ///< m
+  Eigen::MatrixXd hessian;      ///< m x m, exact
+  Eigen::MatrixXd information;  ///< m x m, average information
+};
+
+class Criterion {
+public:
+  virtual ~Criterion() = default;
+  /// @param lambda  all terms' k x k factors, row-major, at the shape's offsets
+  virtual CriterionValue evaluate(const std::vector<double>& lambda, bool derivatives) = 0;
+  /// Of the last evaluation with derivatives: fixed effects in X's gauge (p).
+  [[nodiscard]] virtual Eigen::VectorXd beta() const = 0;
+  /// (X'V^{-1}X) in X's gauge, p x p.
+  [[nodiscard]] virtual Eigen::MatrixXd x_information() const = 0;
+  /// c = Z'Py of a kernel term, levels of its grouping factor (in the factor's own order) x k, in the term's gauge.
+  [[nodiscard]] virtual Eigen::MatrixXd modes(int kernel_term) const = 0;
+};
+
+/// @param y  n, offset subtracted
+std::unique_ptr<Criterion> make_criterion(const Model& model, const Eigen::VectorXd& y);
+
+}  // namespace batchlmm

@@ -1,0 +1,335 @@
+/// @file
+/// Exact gradient and Hessian of the profiled deviance by the entries of T, and the average information (Gilmour,
+/// Thompson and Cullis 1995).
+///
+/// Elimination (eliminate.hpp) carries the first derivatives of g upwards. Here the adjoints come back down: Phi, of
+/// the log-determinants, and v, for r^2 = v'Gamma v. With c = Z'Py the gradient of a term is the sum over its levels of
+///     G = B - U Phi U' - (N / r^2) c c'.
+/// The second derivative of a chain of eliminations is the sum over the stages of each one's own second derivative,
+/// contracted with its adjoint; with the symmetric indefinite form A = [Gamma_11, I; I, -T] that is -2 r_a'A^{-1}r_b
+/// for Gamma and -tr(A^{-1}dA_a A^{-1}dA_b) for the log-determinant.
+#pragma once
+
+#include "kernels/eliminate.hpp"
+
+namespace batchlmm::kernels {
+inline namespace BATCHLMM_ISA {
+
+/// Eliminates X from what is left of g: beta, r^2 and log|X'V^{-1}X|.
+template <class V, class A>
+BATCHLMM_FUNCTION inline V eliminate_x(const Shape& s, const Workspace<A>& w, V& log_determinant, MaskOf<V>& ok) {
+  const int p = s.p;
+  const A l = w.x_factor, beta = w.beta;
+  LogProduct<V> product;
+  V r2 = w.g[0];
+  for (int i = 0; i < p; ++i) {
+    for (int j = 0; j < i; ++j) {
+      V t = w.g[triangle(1 + i, 1 + j)];
+      for (int e = 0; e < j; ++e) t = fnma(V(l[triangle(i, e)]), V(l[triangle(j, e)]), t);
+      l[triangle(i, j)] = t * w.x_inverse[j];
+    }
+    V t = w.g[triangle(1 + i, 1 + i)], z = w.g[triangle(1 + i, 0)];
+    for (int e = 0; e < i; ++e) {
+      t = fnma(V(l[triangle(i, e)]), V(l[triangle(i, e)]), t);
+      z = fnma(V(l[triangle(i, e)]), V(beta[e]), z);
+    }
+    ok = ok && (t > V(0.0));
+    product.multiply(t);
+    const V inverse = V(1.0) / square_root(t);
+    l[triangle(i, i)] = t * inverse;
+    w.x_inverse[i] = inverse;
+    beta[i] = z * inverse;
+    r2 = fnma(V(beta[i]), V(beta[i]), r2);
+  }
+  for (int i = p - 1; i >= 0; --i) {
+    V t = beta[i];
+    for (int e = i + 1; e < p; ++e) t = fnma(V(l[triangle(e, i)]), V(beta[e]), t);
+    beta[i] = t * w.x_inverse[i];
+  }
+  product.flush();
+  log_determinant = product.sum;
+  return r2;
+}
+
+/// Second derivatives from X's elimination, and the adjoints that it hands down.
+template <class V, class A>
+BATCHLMM_FUNCTION inline void descend_x(const Shape& s, const Workspace<A>& w) {
+  const int p = s.p, m = s.parameters;
+  const A l = w.x_factor, beta = w.beta;
+  const A kx = w.scratch, z = w.scratch + m * p;
+  int offset = 0;
+  for (int a = 0; a < m; ++a) {
+    const A dg = w.dg + offset;
+    offset += triangle_size(s.outer[s.term[s.parameter_term[a]].stage]);
+    const A ka = kx + a * p;
+    V dr = dg[0];
+    for (int i = 0; i < p; ++i) {
+      V t = dg[triangle(1 + i, 0)];
+      dr = fnma(t, V(beta[i]), dr);
+      for (int e = 0; e < p; ++e) t = fnma(V(dg[packed(1 + i, 1 + e)]), V(beta[e]), t);
+      dr = fnma(t, V(beta[i]), dr);
+      for (int e = 0; e < i; ++e) t = fnma(V(l[triangle(i, e)]), V(ka[e]), t);
+      ka[i] = t * w.x_inverse[i];
+    }
+    w.dr[a] = dr;
+    if (s.reml) {
+      // Z = L^{-1} dGamma_xx L^{-T}, symmetric
+      const A za = z + a * p * p;
+      for (int j = 0; j < p; ++j)
+        for (int i = 0; i < p; ++i) {
+          V t = dg[packed(1 + i, 1 + j)];
+          for (int e = 0; e < i; ++e) t = fnma(V(l[triangle(i, e)]), V(za[e * p + j]), t);
+          za[i * p + j] = t * w.x_inverse[i];
+        }
+      for (int i = 0; i < p; ++i)
+        for (int j = 0; j < p; ++j) {
+          V t = za[i * p + j];
+          for (int e = 0; e < j; ++e) t = fnma(V(l[triangle(j, e)]), V(za[i * p + e]), t);
+          za[i * p + j] = t * w.x_inverse[j];
+        }
+    }
+    for (int b = 0; b <= a; ++b) {
+      const A kb = kx + b * p;
+      V q = w.information[triangle(a, b)];
+      for (int i = 0; i < p; ++i) q = fnma(V(ka[i]), V(kb[i]), q);
+      w.information[triangle(a, b)] = q;
+      if (s.reml) {
+        V h = w.hessian[triangle(a, b)];
+        for (int i = 0; i < p * p; ++i) h = fnma(V(z[a * p * p + i]), V(z[b * p * p + i]), h);
+        w.hessian[triangle(a, b)] = h;
+      }
+    }
+  }
+  w.v[0] = V(1.0);
+  for (int i = 0; i < p; ++i) w.v[1 + i] = -beta[i];
+  for (int i = 0; i < triangle_size(1 + p); ++i) w.phi[i] = V(0.0);
+  if (!s.reml) return;
+  const A column = w.scratch;
+  for (int j = 0; j < p; ++j) {
+    for (int i = j; i < p; ++i) {
+      V t = V(i == j ? 1.0 : 0.0);
+      for (int e = j; e < i; ++e) t = fnma(V(l[triangle(i, e)]), V(column[e]), t);
+      column[i] = t * w.x_inverse[i];
+    }
+    for (int i = p - 1; i >= j; --i) {
+      V t = column[i];
+      for (int e = i + 1; e < p; ++e) t = fnma(V(l[triangle(e, i)]), V(column[e]), t);
+      column[i] = t * w.x_inverse[i];
+      w.phi[triangle(1 + i, 1 + j)] = column[i];
+    }
+  }
+}
+
+/// First column on which Phi is not identically zero: y's never is in it, X's only for REML.
+BATCHLMM_INLINE int first_phi(const Shape& s) { return s.reml ? 1 : 1 + s.p; }
+
+/// Adds level by level to the gradient of a term, and to the second derivatives between the terms of one stage.
+/// B, D (where `with_phi`) and c belong to one node: n x n, n x n and n.
+template <class V, class A>
+BATCHLMM_INLINE void add_own(const Shape& s, const Workspace<A>& w, int stage, int n, const A& B, const A& D,
+                             const A& c, const V& n_over_r2, bool with_phi, bool with_bb) {
+  for_each_block(s, stage, [&](int b, int o) {
+    const TermShape& term = s.term[b];
+    for (int i = 0; i < term.k; ++i)
+      for (int j = 0; j <= i; ++j) {
+        const int a = term.parameter + triangle(i, j), at = (o + i) * n + o + j;
+        V t = fnma(n_over_r2 * c[o + i], V(c[o + j]), V(B[at]));
+        if (with_phi) t = t - D[at];
+        w.gradient[a] = i == j ? w.gradient[a] + t : fma(t, V(2.0), V(w.gradient[a]));
+      }
+    for_each_block(s, stage, [&](int b2, int o2) {
+      const TermShape& other = s.term[b2];
+      if (other.parameter > term.parameter) return;
+      for (int i = 0; i < term.k; ++i)
+        for (int j = 0; j <= i; ++j)
+          for (int k = 0; k < other.k; ++k)
+            for (int l = 0; l <= k; ++l) {
+              const int a = term.parameter + triangle(i, j), a2 = other.parameter + triangle(k, l);
+              if (a2 > a) continue;
+              const int at = triangle(a, a2);
+              // q: c'E_a B E_b c
+              V q = c[o + i] * B[(o + j) * n + o2 + k] * c[o2 + l];
+              if (i != j) q = fma(c[o + j] * B[(o + i) * n + o2 + k], V(c[o2 + l]), q);
+              if (k != l) {
+                q = fma(c[o + i] * B[(o + j) * n + o2 + l], V(c[o2 + k]), q);
+                if (i != j) q = fma(c[o + j] * B[(o + i) * n + o2 + l], V(c[o2 + k]), q);
+              }
+              w.information[at] = w.information[at] + q;
+              if (with_bb) w.hessian[at] = w.hessian[at] - trace_of_four<V>(B, B, n, o, i, j, o2, k, l);
+              if (with_phi)
+                w.hessian[at] = w.hessian[at] + (trace_of_four<V>(D, B, n, o, i, j, o2, k, l) +
+                                                 trace_of_four<V>(B, D, n, o, i, j, o2, k, l));
+            }
+    });
+  });
+}
+
+/// Descends through one node of stage t >= 1: gradient and second derivatives of its terms, then its own rows of Phi
+/// and v.
+template <class V, class A>
+BATCHLMM_FUNCTION inline void descend_node(const Shape& s, const Workspace<A>& w, int stage, int index, const A& modes,
+                                           const V& n_over_r2) {
+  const int n = s.own[stage], c = s.outer[stage], low = lower_parameters(s, stage), first = first_phi(s);
+  const bool with_phi = c > first;
+  const Node<A> node(w.node[stage] + static_cast<std::size_t>(index) * node_size(s, stage), n, c);
+  const A d = w.scratch, t1 = d + n * n, r = t1 + n * c, xphi = r + n * c, kx = xphi + low * n * c,
+          xv = kx + low * n * c, kxv = xv + low * n;
+  const A phi = w.phi, v = w.v;
+  for (int i = 0; i < n; ++i) {
+    V t = V(0.0);
+    for (int e = 0; e < c; ++e) t = fma(node.u[i * c + e], v[e], t);
+    modes[i] = t;
+  }
+  if (with_phi) {
+    for (int i = 0; i < n; ++i)
+      for (int e = first; e < c; ++e) {
+        V t = V(0.0);
+        for (int q = first; q < c; ++q) t = fma(node.u[i * c + q], phi[packed(q, e)], t);
+        t1[i * c + e] = t;
+      }
+    for (int i = 0; i < n; ++i)
+      for (int j = 0; j < n; ++j) {
+        V t = V(0.0);
+        for (int e = first; e < c; ++e) t = fma(t1[i * c + e], node.u[j * c + e], t);
+        d[i * n + j] = t;
+      }
+  }
+  add_own<V>(s, w, stage, n, node.b, d, modes, n_over_r2, with_phi, false);
+
+  for (int a = 0; a < low; ++a) {
+    const A xa = node.x + a * n * c, xva = xv + a * n, kxva = kxv + a * n;
+    for (int i = 0; i < n; ++i) {
+      V t = V(0.0);
+      for (int e = 0; e < c; ++e) t = fma(xa[i * c + e], v[e], t);
+      xva[i] = t;
+    }
+    for (int i = 0; i < n; ++i) {
+      V t = V(0.0);
+      for (int e = 0; e < n; ++e) t = fma(node.k[i * n + e], xva[e], t);
+      kxva[i] = t;
+    }
+    if (with_phi)
+      for (int i = 0; i < n; ++i)
+        for (int e = first; e < c; ++e) {
+          V t = V(0.0), z = V(0.0);
+          for (int q = first; q < c; ++q) t = fma(xa[i * c + q], phi[packed(q, e)], t);
+          for (int q = 0; q < n; ++q) z = fma(node.k[i * n + q], xa[q * c + e], z);
+          xphi[(a * n + i) * c + e] = t;
+          kx[(a * n + i) * c + e] = z;
+        }
+    for (int b = 0; b <= a; ++b) {
+      const int at = triangle(a, b);
+      V q = w.information[at];
+      for (int i = 0; i < n; ++i) q = fnma(V(xv[b * n + i]), V(kxva[i]), q);
+      w.information[at] = q;
+      if (with_phi) {
+        V t = V(0.0);
+        for (int i = 0; i < n; ++i)
+          for (int e = first; e < c; ++e) t = fma(kx[(a * n + i) * c + e], xphi[(b * n + i) * c + e], t);
+        w.hessian[at] = fma(t, V(-2.0), V(w.hessian[at]));
+      }
+    }
+    // With the node's own parameters: -(X_a v)'W E_b c, and -2 tr(Phi X_a'W E_b U).
+    const A wx = kxva;  // no longer needed
+    for (int i = 0; i < n; ++i) {
+      V t = V(0.0);
+      for (int e = 0; e < n; ++e) t = fma(node.w[e * n + i], xva[e], t);
+      wx[i] = t;
+    }
+    if (with_phi)
+      for (int i = 0; i < n; ++i)
+        for (int e = first; e < c; ++e) {
+          V t = V(0.0);
+          for (int q = 0; q < n; ++q) t = fma(node.w[q * n + i], xphi[(a * n + q) * c + e], t);
+          r[i * c + e] = t;
+        }
+    for_each_block(s, stage, [&](int b, int o) {
+      const TermShape& term = s.term[b];
+      for (int i = 0; i < term.k; ++i)
+        for (int j = 0; j <= i; ++j) {
+          const int at = triangle(term.parameter + triangle(i, j), a);
+          w.information[at] = w.information[at] - bilinear<V>(wx, modes, o, i, j);
+          if (with_phi) {
+            V t = V(0.0);
+            for (int e = first; e < c; ++e) {
+              t = fma(node.u[(o + i) * c + e], r[(o + j) * c + e], t);
+              if (i != j) t = fma(node.u[(o + j) * c + e], r[(o + i) * c + e], t);
+            }
+            w.hessian[at] = fma(t, V(-2.0), V(w.hessian[at]));
+          }
+        }
+    });
+  }
+  // Hand down: Phi on [outer; own] = J Phi J' + blockdiag(0, K), v = J v.
+  if (with_phi)
+    for (int i = 0; i < n; ++i)
+      for (int e = 0; e < c; ++e) {
+        V t = V(0.0);
+        if (e >= first)
+          for (int q = first; q < c; ++q) t = fnma(V(node.h[i * c + q]), V(phi[packed(q, e)]), t);
+        phi[triangle(c + i, e)] = t;
+      }
+  else
+    for (int i = 0; i < n; ++i)
+      for (int e = 0; e < c; ++e) phi[triangle(c + i, e)] = V(0.0);
+  for (int i = 0; i < n; ++i) {
+    for (int j = 0; j <= i; ++j) {
+      V t = node.k[i * n + j];
+      if (with_phi)
+        for (int e = first; e < c; ++e) t = fnma(V(node.h[j * c + e]), V(phi[triangle(c + i, e)]), t);
+      phi[triangle(c + i, c + j)] = t;
+    }
+    V t = V(0.0);
+    for (int e = 0; e < c; ++e) t = fnma(V(node.h[i * c + e]), V(v[e]), t);
+    v[c + i] = t;
+  }
+}
+
+/// Gradient and second derivatives of the streamed factor's terms from its level j.
+template <int LK, class V, class A>
+BATCHLMM_INLINE void descend_streamed(const Shape& s, const Workspace<A>& w, int j, const V& n_over_r2) {
+  const int K = LK > 0 ? LK : s.own[0], N = s.columns(), first = first_phi(s);
+  const bool with_phi = N > first;
+  const A u = w.streamed_u + static_cast<std::size_t>(j) * K * N,
+          b = w.streamed_b + static_cast<std::size_t>(j) * K * K;
+  const A c = w.modes + j * K, d = w.scratch, t1 = d + K * K;
+  for (int i = 0; i < K; ++i) {
+    V t = V(0.0);
+    for (int e = 0; e < N; ++e) t = fma(u[i * N + e], w.v[e], t);
+    c[i] = t;
+  }
+  if constexpr (LK == 1) {
+    V dj = V(0.0);
+    if (with_phi)
+      for (int i = first; i < N; ++i) {
+        // u'Phi u over the lower triangle, off-diagonal entries twice
+        const A row = w.phi + triangle(i, 0);
+        V t = V(0.0);
+        for (int e = first; e < i; ++e) t = fma(row[e], u[e], t);
+        dj = fma(u[i], fma(row[i], u[i], t + t), dj);
+      }
+    const V bj = b[0], cj = c[0];
+    w.gradient[0] = w.gradient[0] + fnma(n_over_r2 * cj, cj, bj - dj);
+    w.information[0] = fma(cj * bj, cj, V(w.information[0]));
+    w.hessian[0] = fma(bj, fma(dj, V(2.0), -bj), V(w.hessian[0]));
+  } else {
+    if (with_phi) {
+      for (int i = 0; i < K; ++i)
+        for (int e = first; e < N; ++e) {
+          V t = V(0.0);
+          for (int q = first; q < N; ++q) t = fma(u[i * N + q], w.phi[packed(q, e)], t);
+          t1[i * N + e] = t;
+        }
+      for (int i = 0; i < K; ++i)
+        for (int q = 0; q < K; ++q) {
+          V t = V(0.0);
+          for (int e = first; e < N; ++e) t = fma(t1[i * N + e], u[q * N + e], t);
+          d[i * K + q] = t;
+        }
+    }
+    add_own<V>(s, w, 0, K, b, d, c, n_over_r2, with_phi, true);
+  }
+}
+
+}  // namespace BATCHLMM_ISA
+}  // namespace batchlmm::kernels
