@@ -11,6 +11,7 @@
 
 #include "batchlmm/error.hpp"
 #include "host/data/from_arrow.hpp"
+#include "host/data/one_line.hpp"
 
 namespace batchlmm::detail {
 namespace {

@@ -12,6 +12,7 @@
 
 #include "batchlmm/error.hpp"
 #include "host/data/from_arrow.hpp"
+#include "host/data/one_line.hpp"
 
 namespace batchlmm::detail {
 namespace {
@@ -63,6 +64,13 @@ struct Fault {
 
 std::string fields(int n) { return std::to_string(n) + (n == 1 ? " field" : " fields"); }
 
+[[noreturn]] void cannot_parse(const std::string& source, const arrow::Status& status) {
+  const bool too_long = status.message().find("straddling") != std::string::npos;
+  throw DataError(
+      source + " cannot be read as CSV: " +
+      (too_long ? "a row is longer than 32 MiB (is a quotation mark never closed?)" : one_line(status.message())));
+}
+
 arrow::csv::ReadOptions read_options(std::int64_t size) {
   auto options = arrow::csv::ReadOptions::Defaults();
   options.use_threads = size > kSmall;
@@ -99,6 +107,8 @@ std::shared_ptr<arrow::Table> read_csv(const std::string& source, const std::sha
   const std::string_view text(*content);
   if (text.find_first_not_of(" \t\r\n") == std::string_view::npos) throw DataError(source + " is empty");
   check_utf8(source, text);
+  if (text.find_first_of("\r\n") == std::string_view::npos)
+    throw DataError(source + " has column names but no rows of data");
 
   std::optional<Fault> fault;
   auto parse = arrow::csv::ParseOptions::Defaults();
@@ -110,25 +120,33 @@ std::shared_ptr<arrow::Table> read_csv(const std::string& source, const std::sha
   };
   auto convert = convert_options();
 
-  const auto read = [&] {
-    auto reader = arrow::csv::TableReader::Make(arrow::io::default_io_context(),
-                                                std::make_shared<arrow::io::BufferReader>(content),
-                                                read_options(content->size()), parse, convert);
+  const auto read = [&](const std::shared_ptr<arrow::Buffer>& from) {
+    auto reader =
+        arrow::csv::TableReader::Make(arrow::io::default_io_context(), std::make_shared<arrow::io::BufferReader>(from),
+                                      read_options(from->size()), parse, convert);
     return reader.ok() ? (*reader)->Read() : reader.status();
   };
-  arrow::Result<std::shared_ptr<arrow::Table>> table = read();
+  arrow::Result<std::shared_ptr<arrow::Table>> table = read(content);
   if (fault) {
     const auto at = find_line(text, fault->row);
     throw DataError(source + (at ? ", line " + std::to_string(line_number(text, *at)) : std::string()) + ": expected " +
                     fields(fault->expected) + " as in the header, found " + std::to_string(fault->found));
   }
-  if (!table.ok()) throw DataError(source + " cannot be read as CSV: " + one_line(table.status().message()));
+  if (!table.ok()) cannot_parse(source, table.status());
+
+  // The parser takes the end of the file for the end of a quoted field. With a line feed and a quotation mark more an
+  // open field is closed and the rows are as many as before; otherwise they would be a row more, or a fault.
+  if (std::count(text.begin(), text.end(), '"') % 2 == 1) {
+    const auto closed = read(arrow::Buffer::FromString(std::string(text) + "\n\""));
+    if (closed.ok() && (*closed)->num_rows() == (*table)->num_rows())
+      throw DataError(source + ": a quotation mark is never closed");
+  }
 
   // Dates and times stay the text that they are in the file: the reader takes "12:30" for a time of day.
   for (const auto& field : (*table)->schema()->fields())
     if (arrow::is_temporal(field->type()->id())) convert.column_types[field->name()] = arrow::utf8();
-  if (!convert.column_types.empty()) table = read();
-  if (!table.ok()) throw DataError(source + " cannot be read as CSV: " + one_line(table.status().message()));
+  if (!convert.column_types.empty()) table = read(content);
+  if (!table.ok()) cannot_parse(source, table.status());
 
   if ((*table)->num_columns() == 1) {
     const std::string& header = (*table)->field(0)->name();

@@ -20,6 +20,7 @@
 
 #include "batchlmm/error.hpp"
 #include "host/data/factor.hpp"
+#include "host/data/one_line.hpp"
 
 namespace batchlmm::detail {
 namespace {
@@ -372,14 +373,6 @@ Table from_arrow(const std::string& source, const arrow::Table& table, NumbersIn
   if (table.num_columns() == 0) throw DataError(source + " has no columns");
   if (result.rows == 0) throw DataError(source + " has column names but no rows of data");
   return result;
-}
-
-std::string one_line(std::string message) {
-  std::replace_if(
-      message.begin(), message.end(), [](char c) { return c == '\n' || c == '\r' || c == '\t'; }, ' ');
-  message.erase(message.find_last_not_of(' ') + 1);
-  if (message.size() > 300) message = message.substr(0, 297) + "...";
-  return message;
 }
 
 }  // namespace batchlmm::detail

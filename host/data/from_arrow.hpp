@@ -31,7 +31,4 @@ std::shared_ptr<arrow::Table> read_ipc(const std::string& source, const std::sha
 std::shared_ptr<arrow::Table> read_csv(const std::string& source, const std::shared_ptr<arrow::Buffer>& file,
                                        char delimiter);
 
-/// A library's message as one line: line breaks become spaces, trailing ones go; at most 300 bytes.
-std::string one_line(std::string message);
-
 }  // namespace batchlmm::detail

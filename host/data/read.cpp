@@ -18,6 +18,7 @@
 #include "batchlmm/error.hpp"
 #include "host/data/factor.hpp"
 #include "host/data/from_arrow.hpp"
+#include "host/data/one_line.hpp"
 
 namespace batchlmm {
 namespace {

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "batchlmm/error.hpp"
+#include "host/data/one_line.hpp"
 
 namespace batchlmm {
 namespace {
@@ -54,18 +55,20 @@ const Column& Table::at(std::string_view name) const {
 }
 
 std::string missing_column_message(const Table& table, std::string_view name) {
-  const std::string quoted = "'" + std::string(name) + "'";
+  constexpr std::size_t kNameLength = 60;
+  const std::string quoted = "'" + detail::one_line(std::string(name), kNameLength) + "'";
   for (const auto& [column, type] : table.unreadable) {
     if (column == name)
       return "column " + quoted + " of " + table.source + " is neither numeric nor categorical (its type is " + type +
              ")";
   }
   std::string message = "no column " + quoted + " in " + table.source;
-  if (const Column* column = nearest(table, name)) message += "; did you mean '" + column->name + "'?";
+  if (const Column* column = nearest(table, name))
+    message += "; did you mean '" + detail::one_line(column->name, kNameLength) + "'?";
   constexpr std::size_t kListed = 20;
   message += " (columns: ";
   for (std::size_t i = 0; i < std::min(kListed, table.columns.size()); ++i)
-    message += (i ? ", " : "") + table.columns[i].name;
+    message += (i ? ", " : "") + detail::one_line(table.columns[i].name, kNameLength);
   if (table.columns.size() > kListed) message += ", and " + std::to_string(table.columns.size() - kListed) + " more";
   return message + ")";
 }

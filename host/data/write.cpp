@@ -10,13 +10,11 @@
 #include <arrow/util/compression.h>
 #include <arrow/util/io_util.h>
 #include <parquet/arrow/writer.h>
+#include <parquet/exception.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
-#include <charconv>
 #include <cmath>
-#include <exception>
 #include <filesystem>
 #include <set>
 #include <stdexcept>
@@ -92,7 +90,7 @@ private:
 class GroupSink {
 public:
   virtual ~GroupSink() = default;
-  virtual arrow::Status write(const arrow::RecordBatch& rows) = 0;
+  virtual arrow::Status write(const std::shared_ptr<arrow::RecordBatch>& rows) = 0;
   virtual arrow::Status finish() = 0;
 };
 
@@ -111,9 +109,8 @@ public:
                                                                           properties.build()));
     return sink;
   }
-  arrow::Status write(const arrow::RecordBatch& rows) override {
-    ARROW_ASSIGN_OR_RAISE(const auto table,
-                          arrow::Table::FromRecordBatches(rows.schema(), {rows.Slice(0, rows.num_rows())}));
+  arrow::Status write(const std::shared_ptr<arrow::RecordBatch>& rows) override {
+    ARROW_ASSIGN_OR_RAISE(const auto table, arrow::Table::FromRecordBatches({rows}));
     return writer_->WriteTable(*table, TableWriter::kRowsPerGroup);
   }
   arrow::Status finish() override { return writer_->Close(); }
@@ -140,7 +137,9 @@ public:
     ARROW_ASSIGN_OR_RAISE(auto writer, arrow::csv::MakeCSVWriter(out, schema, options));
     return std::make_unique<BatchSink>(std::move(writer));
   }
-  arrow::Status write(const arrow::RecordBatch& rows) override { return writer_->WriteRecordBatch(rows); }
+  arrow::Status write(const std::shared_ptr<arrow::RecordBatch>& rows) override {
+    return writer_->WriteRecordBatch(*rows);
+  }
   arrow::Status finish() override { return writer_->Close(); }
 
 private:
@@ -254,7 +253,7 @@ public:
     if (file_ == nullptr) return;
     if (sink_ == nullptr) throw std::invalid_argument("TableWriter: close after an error");
     if (gathered_ > 0) write_group();
-    check(sink_->finish());
+    guarded([&] { return sink_->finish(); });
     check(out_->Close());
     sink_.reset();
     file_->commit();
@@ -268,18 +267,26 @@ private:
     cannot_write(path_, reason_of(status));
   }
 
+  /// The Parquet library throws what the others return.
+  template <typename Write>
+  void guarded(Write write) {
+    arrow::Status status;
+    try {
+      status = write();
+    } catch (const parquet::ParquetStatusException& e) {
+      status = e.status();
+    } catch (const parquet::ParquetException& e) {
+      status = arrow::Status::IOError(e.what());
+    }
+    check(status);
+  }
+
   void write_group() {
     arrow::ArrayVector arrays(builders_.size());
     for (std::size_t i = 0; i < builders_.size(); ++i) check(builders_[i]->Finish(&arrays[i]));
     const auto rows = arrow::RecordBatch::Make(schema_, gathered_, std::move(arrays));
     gathered_ = 0;
-    arrow::Status status;
-    try {
-      status = sink_->write(*rows);
-    } catch (const std::exception& e) {  // the Parquet library throws
-      status = arrow::Status::IOError(e.what());
-    }
-    check(status);
+    guarded([&] { return sink_->write(rows); });
   }
 
   std::string path_;
