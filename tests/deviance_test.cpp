@@ -2,6 +2,7 @@
 // kind.
 #include <gtest/gtest.h>
 
+#include <Eigen/Cholesky>
 #include <Eigen/Eigenvalues>
 #include <algorithm>
 #include <random>
@@ -30,7 +31,10 @@ std::vector<double> random_lambda(const Model& model, std::mt19937_64& rng, bool
   for (int b = 0; b < s.terms; ++b) {
     const int k = s.term[b].k;
     Eigen::MatrixXd l = Eigen::MatrixXd::NullaryExpr(k, k, [&] { return 0.7 * normal(rng); });
-    if (singular) l.col(k - 1).setZero();
+    if (singular)
+      l.col(k - 1).setZero();
+    else
+      l = Eigen::MatrixXd((l * l.transpose() + 0.05 * Eigen::MatrixXd::Identity(k, k)).llt().matrixL());
     for (int i = 0; i < k; ++i)
       for (int j = 0; j < k; ++j) lambda[s.term[b].lambda + i * k + j] = l(i, j);
     (*user)[model.term_of(b)] = model.to_user_lambda(b, l);
@@ -94,17 +98,18 @@ TEST(Deviance, AgreesWithItsDefinitionAndItsDerivativesWithDifferences) {
           if (singular) continue;  // T cannot be moved both ways there: the next test covers it
           const int m = model.shape().parameters;
           for (int a = 0; a < m; ++a) {
-            const double h = 1e-4;
-            const CriterionValue up = criterion->evaluate(moved(model, lambda, a, h), true),
-                                 down = criterion->evaluate(moved(model, lambda, a, -h), true);
-            const double scale = 1 + value.gradient.cwiseAbs().maxCoeff();
-            const double g = (up.deviance - down.deviance) / (2 * h);
-            worst_gradient = std::max(worst_gradient, std::abs(g - value.gradient[a]) / scale);
-            const double hessian_scale = 1 + value.hessian.cwiseAbs().maxCoeff();
-            for (int b = 0; b < m; ++b)
-              worst_hessian = std::max(
-                  worst_hessian,
-                  std::abs((up.gradient[b] - down.gradient[b]) / (2 * h) - value.hessian(a, b)) / hessian_scale);
+            // Fourth-order differences, within the cone of positive definite T.
+            const double h = std::min(1e-3, 0.1 * smallest_eigenvalue(model, lambda, a));
+            const CriterionValue p1 = criterion->evaluate(moved(model, lambda, a, h), true);
+            const CriterionValue m1 = criterion->evaluate(moved(model, lambda, a, -h), true);
+            const CriterionValue p2 = criterion->evaluate(moved(model, lambda, a, 2 * h), true);
+            const CriterionValue m2 = criterion->evaluate(moved(model, lambda, a, -2 * h), true);
+            const double g = (8 * (p1.deviance - m1.deviance) - (p2.deviance - m2.deviance)) / (12 * h);
+            worst_gradient =
+                std::max(worst_gradient, std::abs(g - value.gradient[a]) / (1 + value.gradient.cwiseAbs().maxCoeff()));
+            const Eigen::VectorXd column = (8 * (p1.gradient - m1.gradient) - (p2.gradient - m2.gradient)) / (12 * h);
+            worst_hessian = std::max(worst_hessian, (column - value.hessian.col(a)).cwiseAbs().maxCoeff() /
+                                                        (1 + value.hessian.cwiseAbs().maxCoeff()));
           }
           const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> eigen(value.information);
           EXPECT_GT(eigen.eigenvalues().minCoeff(), -1e-9 * eigen.eigenvalues().maxCoeff());
