@@ -2,6 +2,8 @@
 /// A folder of its own for a test, removed with all that is in it.
 #pragma once
 
+#include <unistd.h>
+
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -38,6 +40,26 @@ public:
 
 private:
   std::filesystem::path path_;
+};
+
+/// While it lives the test has no superuser's rights, so that permissions hold for it.
+class WithoutPrivileges {
+public:
+  WithoutPrivileges() : was_root_(::geteuid() == 0) {
+    constexpr uid_t kNobody = 65534;
+    dropped_ = !was_root_ || ::seteuid(kNobody) == 0;
+  }
+  WithoutPrivileges(const WithoutPrivileges&) = delete;
+  WithoutPrivileges& operator=(const WithoutPrivileges&) = delete;
+  ~WithoutPrivileges() {
+    if (was_root_ && dropped_ && ::seteuid(0) != 0) std::abort();
+  }
+  /// @return false where the system does not let go of the rights (some containers)
+  [[nodiscard]] bool hold() const { return dropped_; }
+
+private:
+  bool was_root_;
+  bool dropped_;
 };
 
 /// The whole content of a file.

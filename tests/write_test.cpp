@@ -204,6 +204,27 @@ TEST(Write, PathsThatCannotBeWritten) {
   EXPECT_EQ(folder.count(), 1);
 }
 
+TEST(Write, PathsWithoutPermission) {
+  const TemporaryFolder folder;
+  const std::string existing = folder.file("existing.csv", "earlier");
+  ASSERT_EQ(::chmod(existing.c_str(), 0444), 0);
+
+  std::string message_new;
+  std::string message_existing;
+  {
+    ASSERT_EQ(::chmod((folder / ".").c_str(), 0555), 0);
+    const testing::WithoutPrivileges rights;
+    if (!rights.hold()) GTEST_SKIP() << "the superuser's rights cannot be given up here";
+    message_new = error_of(folder / "new.csv");
+    message_existing = error_of(existing);
+  }
+  ASSERT_EQ(::chmod((folder / ".").c_str(), 0755), 0);
+
+  EXPECT_EQ(message_new, "cannot write " + (folder / "new.csv") + ": Permission denied");
+  EXPECT_EQ(message_existing, "cannot write " + existing + ": Permission denied");
+  EXPECT_EQ(folder.count(), 1);
+}
+
 TEST(Write, UnknownEndingNamesTheKnown) {
   const TemporaryFolder folder;
 

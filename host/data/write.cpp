@@ -54,7 +54,7 @@ public:
     else
       resolved_ = target_;
     if (std::filesystem::is_directory(resolved_, ignored)) cannot_write(target_, "it is a directory");
-    if (::access(resolved_.c_str(), F_OK) == 0 && ::access(resolved_.c_str(), W_OK) != 0)
+    if (std::filesystem::exists(resolved_, ignored) && ::faccessat(AT_FDCWD, resolved_.c_str(), W_OK, AT_EACCESS) != 0)
       cannot_write(target_, system_reason(errno));
     const std::string stem = (resolved_.parent_path() / ("." + resolved_.filename().string())).string();
     for (int attempt = 0; fd_ < 0; ++attempt) {
