@@ -41,8 +41,8 @@ std::string anova_table(const LikelihoodRatioTest& test) {
       both([](const Fit& fit) { return fit.bic; }),
       both([](const Fit& fit) { return fit.log_likelihood; }),
       both([](const Fit& fit) { return fit.criterion; }),
-      {"", r_format(r_round(test.statistic, digits - 1), digits)},
-      {"", r_format(test.df, digits)},
+      {"", r_number(r_round(test.statistic, digits - 1), digits)},
+      {"", r_number(test.df, digits)},
       {"", std::isnan(test.p_chisq) ? "" : r_format_p_value(test.p_chisq, digits - 1)},
   };
   const bool starred = test.p_chisq < 0.1;
@@ -68,20 +68,20 @@ std::string bootstrap_text(const BootstrapTest& bootstrap) {
   }
   std::string out =
       fmt::format("\nParametric bootstrap: {} replicates, seed {}\n", bootstrap.replicates, bootstrap.seed);
-  out += fmt::format("  p-value    {}, 95% Monte-Carlo interval {} to {}\n", r_format(bootstrap.p, 4),
-                     r_format(bootstrap.interval[0], 4), r_format(bootstrap.interval[1], 4));
+  out += fmt::format("  p-value    {:.4g}, 95% Monte-Carlo interval {:.4g} to {:.4g}\n", bootstrap.p,
+                     bootstrap.interval[0], bootstrap.interval[1]);
   out += fmt::format("  used       {} of {}\n", bootstrap.used, bootstrap.replicates);
   if (bootstrap.used < bootstrap.replicates) {
     out += fmt::format("  not used   {}: their fits failed (see status); the p-value does not count them\n",
                        bootstrap.replicates - bootstrap.used);
   }
   out += fmt::format("  extreme    {} (statistic at least as large as the observed one)\n", bootstrap.extreme);
-  out += fmt::format("  statistic  mean {}, share of zeros {}\n", r_format(bootstrap.mean_statistic, 4),
-                     r_format(bootstrap.share_zero, 4));
+  out +=
+      fmt::format("  statistic  mean {:.4g}, share of zeros {:.4g}\n", bootstrap.mean_statistic, bootstrap.share_zero);
   out += fmt::format("  singular   null {}, full {}\n", bootstrap.singular_null, bootstrap.singular_full);
   out += fmt::format("  status     {}\n", by_status);
-  out += fmt::format("  time       {} s, {} replicates per second ({}, {} {})\n", r_format(bootstrap.seconds, 3),
-                     fmt::format("{:.0f}", bootstrap.replicates_per_second), bootstrap.backend, bootstrap.threads,
+  out += fmt::format("  time       {:.3g} s, {:.0f} replicates per second ({}, {} {})\n", bootstrap.seconds,
+                     bootstrap.replicates_per_second, bootstrap.backend, bootstrap.threads,
                      bootstrap.threads == 1 ? "thread" : "threads");
   return out;
 }

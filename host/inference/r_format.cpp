@@ -93,7 +93,7 @@ std::vector<std::string> r_format(const std::vector<double>& x, int digits, int 
   return texts;
 }
 
-std::string r_format(double x, int digits) { return r_format(std::vector<double>{x}, digits).front(); }
+std::string r_number(double x, int digits) { return r_format(std::vector<double>{x}, digits).front(); }
 
 double r_round(double x, int places) {
   if (!std::isfinite(x) || x == 0) return x;
@@ -123,9 +123,9 @@ std::vector<double> r_zapsmall(std::vector<double> x, int digits) {
 std::string r_format_p_value(double p, int digits) {
   constexpr double epsilon = std::numeric_limits<double>::epsilon();
   if (std::isnan(p)) return "NA";
-  if (p >= epsilon) return r_format(p, digits);
+  if (p >= epsilon) return r_number(p, digits);
   const int fewer = std::max(1, digits - 2);
-  return (fewer == 1 ? "<" : "< ") + r_format(epsilon, fewer);
+  return (fewer == 1 ? "<" : "< ") + r_number(epsilon, fewer);
 }
 
 int text_width(std::string_view text) {

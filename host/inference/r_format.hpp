@@ -16,7 +16,7 @@ namespace batchlmm {
 std::vector<std::string> r_format(const std::vector<double>& x, int digits = 7, int nsmall = 0);
 
 /// One number alone, as `cat` and `paste` print it (7 significant digits unless told otherwise).
-std::string r_format(double x, int digits = 7);
+std::string r_number(double x, int digits = 7);
 
 /// R's `round(x, places)` (version 4 and later): of the two neighbouring decimals the one nearer to x in double
 /// arithmetic, the even one on a tie. @param places  decimals, 0 or more

@@ -154,7 +154,7 @@ private:
         put(operation);
       } else {
         put(" " + operation + " ");
-        if (operation != "=" && operation.front() != '%') break_line(broken);
+        if (operation != "=") break_line(broken);
       }
       expression(operation == "^" ? unary_precedence : level + 1);
       if (broken) --indent_;
@@ -177,7 +177,7 @@ private:
         return close();
       case Kind::number:
         ++next_;
-        return put(r_format(std::strtod(current.text.c_str(), nullptr), 15));
+        return put(r_number(std::strtod(current.text.c_str(), nullptr), 15));
       case Kind::operand:
         ++next_;
         put(current.text);

@@ -30,13 +30,13 @@ std::string heading(const Fit& fit, const std::string& data) {
 
 std::string criterion_block(const Fit& fit) {
   if (fit.method == Method::reml) {
-    return r_cat_fill({"REML criterion at convergence:", r_format(r_round(fit.criterion, 1))}) + "\n";
+    return r_cat_fill({"REML criterion at convergence:", r_number(r_round(fit.criterion, 1))}) + "\n";
   }
   const double residual_df = static_cast<double>(fit.model->y.size()) - fit.parameters;
   std::vector<double> values{fit.aic, fit.bic, fit.log_likelihood, fit.criterion, residual_df};
   for (double& value : values) value = r_round(value, 1);
   auto texts = r_format(values);
-  texts.back() = r_format(residual_df);
+  texts.back() = r_number(residual_df);
   return r_print_named({"AIC", "BIC", "logLik", "deviance", "df.resid"}, texts) + "\n";
 }
 
