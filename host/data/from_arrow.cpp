@@ -354,17 +354,25 @@ std::optional<std::variant<Numeric, Factor>> convert(const arrow::ChunkedArray& 
   return numbers;
 }
 
+void check_names(const std::string& source, const arrow::Table& table) {
+  const std::vector<std::string> names = table.ColumnNames();
+  if (const auto empty = std::find(names.begin(), names.end(), ""); empty != names.end())
+    throw DataError(source + ": column " + std::to_string(empty - names.begin() + 1) + " has no name");
+  std::set<std::string_view> seen;
+  const auto twice =
+      std::find_if(names.begin(), names.end(), [&](const auto& name) { return !seen.insert(name).second; });
+  if (twice != names.end()) throw DataError(source + ": two columns have the name '" + one_line(*twice, 60) + "'");
+}
+
 }  // namespace
 
 Table from_arrow(const std::string& source, const arrow::Table& table, NumbersInText numbers) {
   Table result;
   result.source = source;
   result.rows = static_cast<std::size_t>(table.num_rows());
-  std::set<std::string> names;
+  check_names(source, table);
   for (int i = 0; i < table.num_columns(); ++i) {
     const std::string& name = table.field(i)->name();
-    if (name.empty()) throw DataError(source + ": column " + std::to_string(i + 1) + " has no name");
-    if (!names.insert(name).second) throw DataError(source + ": two columns have the name '" + name + "'");
     if (auto data = convert(*table.column(i), numbers))
       result.columns.push_back({name, *std::move(data)});
     else

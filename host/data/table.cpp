@@ -67,8 +67,10 @@ std::string missing_column_message(const Table& table, std::string_view name) {
     message += "; did you mean '" + detail::one_line(column->name, kNameLength) + "'?";
   constexpr std::size_t kListed = 20;
   message += " (columns: ";
-  for (std::size_t i = 0; i < std::min(kListed, table.columns.size()); ++i)
-    message += (i ? ", " : "") + detail::one_line(table.columns[i].name, kNameLength);
+  for (std::size_t i = 0; i < std::min(kListed, table.columns.size()); ++i) {
+    if (i > 0) message += ", ";
+    message += detail::one_line(table.columns[i].name, kNameLength);
+  }
   if (table.columns.size() > kListed) message += ", and " + std::to_string(table.columns.size() - kListed) + " more";
   return message + ")";
 }
