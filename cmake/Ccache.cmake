@@ -1,0 +1,10 @@
+# Compilations are cached where ccache is installed: presets that differ only in the backend share their host objects.
+find_program(BATCHLMM_CCACHE ccache)
+mark_as_advanced(BATCHLMM_CCACHE)
+if(BATCHLMM_CCACHE)
+  foreach(language IN ITEMS CXX CUDA)
+    if(NOT DEFINED CMAKE_${language}_COMPILER_LAUNCHER)
+      set(CMAKE_${language}_COMPILER_LAUNCHER "${BATCHLMM_CCACHE}")
+    endif()
+  endforeach()
+endif()
