@@ -57,11 +57,11 @@ const Column& Table::at(std::string_view name) const {
 std::string missing_column_message(const Table& table, std::string_view name) {
   constexpr std::size_t kNameLength = 60;
   const std::string quoted = "'" + detail::one_line(std::string(name), kNameLength) + "'";
-  for (const auto& [column, type] : table.unreadable) {
-    if (column == name)
-      return "column " + quoted + " of " + table.source + " is neither numeric nor categorical (its type is " + type +
-             ")";
-  }
+  const auto left_out = std::find_if(table.unreadable.begin(), table.unreadable.end(),
+                                     [&](const auto& column) { return column.first == name; });
+  if (left_out != table.unreadable.end())
+    return "column " + quoted + " of " + table.source + " is neither numeric nor categorical (its type is " +
+           left_out->second + ")";
   std::string message = "no column " + quoted + " in " + table.source;
   if (const Column* column = nearest(table, name))
     message += "; did you mean '" + detail::one_line(column->name, kNameLength) + "'?";
