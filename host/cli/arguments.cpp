@@ -1,0 +1,47 @@
+#include "host/cli/arguments.hpp"
+
+#include <algorithm>
+#include <charconv>
+
+#include "batchlmm/error.hpp"
+
+namespace batchlmm::cli {
+
+std::uint64_t whole_number(const std::string& option, const std::string& text, std::uint64_t least,
+                           std::uint64_t most) {
+  std::uint64_t value = 0;
+  const char* end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(text.data(), end, value);
+  if (text.empty() || stop != end || error != std::errc{} || value < least || value > most) {
+    const std::string upper =
+        most == std::numeric_limits<std::uint64_t>::max() ? "" : " and at most " + std::to_string(most);
+    throw InputError(option + ": expected a whole number of at least " + std::to_string(least) + upper + ", found '" +
+                     text + "'");
+  }
+  return value;
+}
+
+std::vector<std::string> split_lists(const std::string& option, const std::vector<std::string>& lists) {
+  std::vector<std::string> parts;
+  for (const auto& list : lists) {
+    std::size_t first = 0;
+    for (;;) {
+      const auto comma = list.find(',', first);
+      parts.push_back(list.substr(first, comma == std::string::npos ? comma : comma - first));
+      if (parts.back().empty()) {
+        throw InputError(option + ": expected names separated by commas, found '" + list + "'");
+      }
+      if (comma == std::string::npos) break;
+      first = comma + 1;
+    }
+  }
+  return parts;
+}
+
+std::string on_one_line(std::string text) {
+  std::replace_if(
+      text.begin(), text.end(), [](unsigned char c) { return c < 0x20 || c == 0x7F; }, ' ');
+  return text;
+}
+
+}  // namespace batchlmm::cli

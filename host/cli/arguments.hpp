@@ -1,0 +1,23 @@
+/// @file
+/// Reading the values of options. Bad values are InputErrors that name the option.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <vector>
+
+namespace batchlmm::cli {
+
+/// @return the whole number that `text` spells, nothing but digits
+/// @throws InputError when it is none or lies outside [least, most]
+std::uint64_t whole_number(const std::string& option, const std::string& text, std::uint64_t least = 0,
+                           std::uint64_t most = std::numeric_limits<std::uint64_t>::max());
+
+/// The parts of comma-separated lists, in order. @throws InputError when one is empty
+std::vector<std::string> split_lists(const std::string& option, const std::vector<std::string>& lists);
+
+/// `text` with every control character turned to a blank, so that a message or a formula stays on one line.
+std::string on_one_line(std::string text);
+
+}  // namespace batchlmm::cli

@@ -1,0 +1,65 @@
+#include "host/cli/model_input.hpp"
+
+#include <CLI/App.hpp>
+#include <optional>
+
+#include "batchlmm/error.hpp"
+#include "host/cli/arguments.hpp"
+#include "host/data/read.hpp"
+
+namespace batchlmm::cli {
+namespace {
+
+Contrast contrast_of(const std::string& name, const std::string& argument) {
+  if (name == "treatment") return Contrast::treatment;
+  if (name == "sum") return Contrast::sum;
+  if (name == "helmert") return Contrast::helmert;
+  if (name == "polynomial" || name == "poly") return Contrast::polynomial;
+  throw InputError("--contrasts: expected treatment, sum, helmert or polynomial, found '" + name + "' in '" + argument +
+                   "'");
+}
+
+ModelOptions model_options(const ModelInput& input) {
+  ModelOptions options;
+  for (const auto& argument : split_lists("--contrasts", input.contrasts)) {
+    const auto equals = argument.rfind('=');
+    if (equals == std::string::npos) {
+      options.unordered = contrast_of(argument, argument);
+    } else {
+      options.contrasts.emplace_back(argument.substr(0, equals), contrast_of(argument.substr(equals + 1), argument));
+    }
+  }
+  return options;
+}
+
+Table table_of(const ModelInput& input) {
+  ReadOptions options;
+  options.factors = split_lists("--factor", input.factors);
+  return read_table(input.data, options);
+}
+
+}  // namespace
+
+void add_model_input(CLI::App& command, ModelInput& input) {
+  command.add_option("DATA", input.data, "Table: CSV, Parquet, Arrow IPC / Feather")->required();
+  command.add_option("--factor", input.factors, "Columns to read as factors: a,b")->allow_extra_args(false);
+  command
+      .add_option("--contrasts", input.contrasts,
+                  "Coding of factors: sum (all unordered ones) or a=sum,b=helmert; treatment, sum, helmert, polynomial")
+      ->allow_extra_args(false);
+}
+
+ModelSource::ModelSource(const ModelInput& input) : options_(model_options(input)), table_(table_of(input)) {
+  for (const auto& choice : options_.contrasts) {
+    if (table_.find(choice.first) == nullptr) {
+      throw DataError("--contrasts: no column '" + choice.first + "' in " + input.data);
+    }
+  }
+  name_ = input.data.substr(input.data.find_last_of('/') + 1);
+}
+
+std::shared_ptr<const ModelMatrices> ModelSource::matrices(const std::string& formula) const {
+  return std::make_shared<const ModelMatrices>(model_matrices(parse_formula(formula), table_, options_));
+}
+
+}  // namespace batchlmm::cli

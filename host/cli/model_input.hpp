@@ -1,0 +1,44 @@
+/// @file
+/// The part of the command line that says which data and how factors are coded; the same for every command.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "host/data/table.hpp"
+#include "host/model/model_matrices.hpp"
+
+namespace CLI {
+class App;
+}
+
+namespace batchlmm::cli {
+
+/// Options as given.
+struct ModelInput {
+  std::string data;
+  std::vector<std::string> factors;
+  std::vector<std::string> contrasts;
+};
+
+/// Adds DATA (positional, after what was added before), --factor and --contrasts.
+void add_model_input(CLI::App& command, ModelInput& input);
+
+/// A table and the model matrices that formulas make of it.
+class ModelSource {
+public:
+  /// Reads the table. @throws InputError
+  explicit ModelSource(const ModelInput& input);
+  /// @throws FormulaError, DataError, ModelError
+  [[nodiscard]] std::shared_ptr<const ModelMatrices> matrices(const std::string& formula) const;
+  /// The data file's name without its folder.
+  [[nodiscard]] const std::string& name() const { return name_; }
+
+private:
+  ModelOptions options_;
+  Table table_;
+  std::string name_;
+};
+
+}  // namespace batchlmm::cli

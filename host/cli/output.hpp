@@ -1,0 +1,17 @@
+/// @file
+/// Writing results where a failure is seen.
+#pragma once
+
+#include <string>
+
+namespace batchlmm::cli {
+
+/// Writes `text` to standard output and closes it. @return whether all of it arrived; if not, says why on standard
+/// error
+bool write_standard_output(const std::string& text);
+
+/// Checks that a table can be written under `path`: a known ending, an existing folder that takes new files.
+/// @throws OutputError
+void check_output_file(const std::string& path);
+
+}  // namespace batchlmm::cli
