@@ -13,8 +13,8 @@ std::uint64_t whole_number(const std::string& option, const std::string& text, s
   const char* end = text.data() + text.size();
   const auto [stop, error] = std::from_chars(text.data(), end, value);
   if (text.empty() || stop != end || error != std::errc{} || value < least || value > most) {
-    const std::string upper =
-        most == std::numeric_limits<std::uint64_t>::max() ? "" : " and at most " + std::to_string(most);
+    const bool bounded = most < std::numeric_limits<std::uint64_t>::max() || error == std::errc::result_out_of_range;
+    const std::string upper = bounded ? " and at most " + std::to_string(most) : "";
     throw InputError(option + ": expected a whole number of at least " + std::to_string(least) + upper + ", found '" +
                      text + "'");
   }

@@ -38,7 +38,7 @@ std::string run_fit(const FitArguments& arguments) {
 Run add_fit_command(CLI::App& app) {
   auto arguments = std::make_shared<FitArguments>();
   CLI::App* command = app.add_subcommand("fit", "Fit a linear mixed model and print what lme4's summary prints");
-  command->add_option("FORMULA", arguments->formula, "Model: 'y ~ x + (1 + x | group)'")->required();
+  command->add_option("FORMULA", arguments->formula, "Model: 'y ~ x + (1 + x | group)'")->required()->option_text(" ");
   add_model_input(*command, arguments->input);
   CLI::Option* ml = command->add_flag("--ml", arguments->ml, "Maximum likelihood");
   command->add_flag("--reml", arguments->reml, "REML (the default)")->excludes(ml);

@@ -77,15 +77,17 @@ Run add_lrt_command(CLI::App& app) {
   auto arguments = std::make_shared<LrtArguments>();
   CLI::App* command =
       app.add_subcommand("lrt", "Likelihood-ratio test of two nested models, with a parametric-bootstrap p-value");
-  command->add_option("NULL", arguments->null, "The smaller model's formula")->required();
-  command->add_option("FULL", arguments->full, "The larger model's formula")->required();
+  command->add_option("NULL", arguments->null, "The smaller model's formula")->required()->option_text(" ");
+  command->add_option("FULL", arguments->full, "The larger model's formula")->required()->option_text(" ");
   add_model_input(*command, arguments->input);
-  command->add_option("--replicates", arguments->replicates, "Bootstrap replicates (default 0: no bootstrap)");
-  command->add_option("--seed", arguments->seed, "Seed of the random numbers (default 1)");
-  command->add_option("--first", arguments->first, "Index of the first replicate (default 0)");
-  command->add_option("--backend", arguments->backend, "auto (default), cpu or cuda");
-  command->add_option("--threads", arguments->threads, "CPU threads (default: all cores)");
-  command->add_option("--out", arguments->out, "Keep every replicate: FILE.parquet, .csv or .arrow");
+  command->add_option("--replicates", arguments->replicates, "Bootstrap replicates (default 0: no bootstrap)")
+      ->option_text("N");
+  command->add_option("--seed", arguments->seed, "Seed of the random numbers (default 1)")->option_text("S");
+  command->add_option("--first", arguments->first, "Index of the first replicate (default 0)")->option_text("N");
+  command->add_option("--backend", arguments->backend, "auto (default), cpu or cuda")->option_text("B");
+  command->add_option("--threads", arguments->threads, "CPU threads (default: all cores)")->option_text("T");
+  command->add_option("--out", arguments->out, "Keep every replicate: FILE.parquet, .csv or .arrow")
+      ->option_text("FILE");
   command->add_flag("--json", arguments->json, "Print JSON in full precision");
   return [arguments] { return run_lrt(*arguments); };
 }

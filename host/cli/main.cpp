@@ -38,7 +38,13 @@ int run(int argc, char** argv) {
   } catch (const CLI::CallForVersion& call) {
     output = std::string(call.what()) + "\n";
   } catch (const CLI::ParseError& error) {
-    complain(std::string(error.what()) + " (see batchlmm --help)");
+    const auto commands = app.get_subcommands();
+    if (commands.empty()) {
+      const std::string found = argc > 1 ? "'" + std::string(argv[1]) + "'" : "none";
+      complain("expected a command, fit or lrt, found " + found + " (see batchlmm --help)");
+    } else {
+      complain(std::string(error.what()) + " (see batchlmm " + commands.front()->get_name() + " --help)");
+    }
     return bad_input;
   } catch (const FormulaError& error) {
     complain(error.what());

@@ -41,12 +41,16 @@ Table table_of(const ModelInput& input) {
 }  // namespace
 
 void add_model_input(CLI::App& command, ModelInput& input) {
-  command.add_option("DATA", input.data, "Table: CSV, Parquet, Arrow IPC / Feather")->required();
-  command.add_option("--factor", input.factors, "Columns to read as factors: a,b")->allow_extra_args(false);
+  command.add_option("DATA", input.data, "Table: CSV, Parquet, Arrow IPC / Feather")->required()->option_text(" ");
+  command.add_option("--factor", input.factors, "Columns to read as factors")
+      ->allow_extra_args(false)
+      ->option_text("A,B,...");
   command
-      .add_option("--contrasts", input.contrasts,
-                  "Coding of factors: sum (all unordered ones) or a=sum,b=helmert; treatment, sum, helmert, polynomial")
-      ->allow_extra_args(false);
+      .add_option(
+          "--contrasts", input.contrasts,
+          "Coding of factors: treatment (default), sum, helmert or polynomial; without A= for all unordered ones")
+      ->allow_extra_args(false)
+      ->option_text("[A=]sum,...");
 }
 
 ModelSource::ModelSource(const ModelInput& input) : options_(model_options(input)), table_(table_of(input)) {
