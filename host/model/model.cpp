@@ -9,14 +9,8 @@
 #include "batchlmm/error.hpp"
 
 namespace batchlmm {
-namespace {
 
-/// A dense Schur complement beyond this is factored by LAPACK, with the streamed levels kept sparse (LargeModel).
-constexpr int largest_kernel_schur = 320;
-
-}  // namespace
-
-Model::Model(std::shared_ptr<const ModelMatrices> matrices, Method method)
+Model::Model(std::shared_ptr<const ModelMatrices> matrices, Method method, int largest_kernel_schur)
     : matrices_(std::move(matrices)), plan_(make_elimination_plan(*matrices_)), x_gauge_(make_gauge(matrices_->X)) {
   for (const RandomTerm& term : matrices_->random) z_gauge_.push_back(make_gauge(term.z));
   if (plan_.schur > largest_kernel_schur) {

@@ -20,8 +20,14 @@ namespace batchlmm {
 /// and beta are in the gauge of the columns (see Gauge).
 class Model {
 public:
+  /// A dense Schur complement beyond this is factored by LAPACK, with the streamed levels kept sparse
+  /// (LargeCriterion).
+  static constexpr int default_largest_kernel_schur = 320;
+
+  /// @param largest_kernel_schur  columns of the dense Schur complement beyond which the model counts as large
   /// @throws ModelError when the model has more terms or parameters than the kernels take
-  Model(std::shared_ptr<const ModelMatrices> matrices, Method method);
+  Model(std::shared_ptr<const ModelMatrices> matrices, Method method,
+        int largest_kernel_schur = default_largest_kernel_schur);
   Model(const Model&) = delete;
   Model& operator=(const Model&) = delete;
 
