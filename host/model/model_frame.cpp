@@ -1,0 +1,111 @@
+#include "host/model/model_frame.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "batchlmm/error.hpp"
+#include "host/data/factor.hpp"
+#include "host/data/missing.hpp"
+#include "host/formula/deparse.hpp"
+
+namespace batchlmm {
+namespace {
+
+bool is_parenthesis(const Expression& e) { return e.kind == Expression::Kind::call && e.name == "("; }
+bool is_interaction(const Expression& e) { return e.kind == Expression::Kind::binary && e.name == ":"; }
+
+}  // namespace
+
+void ModelFrame::use(const Expression& expression) {
+  std::vector<std::string> names;
+  collect_columns(expression, names);
+  // A name that the table lacks is a constant such as TRUE: evaluation would have refused any other.
+  for (std::string& name : names)
+    if (table_.find(name) != nullptr && std::find(columns_.begin(), columns_.end(), name) == columns_.end())
+      columns_.push_back(std::move(name));
+}
+
+void ModelFrame::add(const Variable& variable) {
+  if (values_.contains(variable.label)) return;
+  values_.emplace(variable.label, evaluate(*variable.expression, table_, formula_));
+  use(*variable.expression);
+}
+
+void ModelFrame::add(const Terms& terms) {
+  for (const Variable& variable : terms.variables) add(variable);
+}
+
+// NOLINTNEXTLINE(misc-no-recursion): as deep as the tree, which the parser bounds
+void ModelFrame::add_group(const Expression& group) {
+  if (is_parenthesis(group)) return add_group(*group.arguments[0]);
+  if (is_interaction(group)) {
+    add_group(*group.arguments[0]);
+    return add_group(*group.arguments[1]);
+  }
+  std::string label = deparse(group);
+  if (groups_.contains(label)) return;
+  Value value = evaluate(group, table_, formula_);
+  if (const auto* numbers = std::get_if<NumericValue>(&value)) {
+    if (numbers->values.cols() != 1)
+      throw FormulaError("'" + label + "' has several columns and cannot be a grouping factor", formula_.text,
+                         group.position);
+    value = make_factor(Numeric(numbers->values.data(), numbers->values.data() + numbers->values.size()));
+  }
+  groups_.emplace(std::move(label), std::move(value));
+  use(group);
+}
+
+void ModelFrame::check_finite(const std::string& label, const NumericValue& value) const {
+  for (Eigen::Index j = 0; j < value.values.cols(); ++j) {
+    for (Eigen::Index i = 0; i < value.values.rows(); ++i) {
+      const double v = value.values(i, j);
+      if (std::isfinite(v)) continue;
+      throw DataError("'" + label + "' is " + (std::isnan(v) ? "not a number" : "infinite") + " in data row " +
+                      std::to_string(rows_[static_cast<std::size_t>(i)] + 1) + " of " + table_.source +
+                      "; expected finite values where the columns used are not missing");
+    }
+  }
+}
+
+void ModelFrame::keep_rows(const std::string& label, Value& value) const {
+  if (auto* factor = std::get_if<Factor>(&value)) {
+    *factor = subset(*factor, rows_);
+    const auto missing = std::find(factor->codes.begin(), factor->codes.end(), -1);
+    if (missing != factor->codes.end())
+      throw DataError("'" + label + "' has no value in data row " +
+                      std::to_string(rows_[static_cast<std::size_t>(missing - factor->codes.begin())] + 1) + " of " +
+                      table_.source + " although the columns used are not missing there");
+    return;
+  }
+  auto& numbers = std::get<NumericValue>(value);
+  if (rows_.size() < table_.rows) {
+    Eigen::MatrixXd kept(static_cast<Eigen::Index>(rows_.size()), numbers.values.cols());
+    for (Eigen::Index j = 0; j < kept.cols(); ++j)
+      for (Eigen::Index i = 0; i < kept.rows(); ++i)
+        kept(i, j) = numbers.values(static_cast<Eigen::Index>(rows_[static_cast<std::size_t>(i)]), j);
+    numbers.values = std::move(kept);
+  }
+  check_finite(label, numbers);
+}
+
+void ModelFrame::finish() {
+  rows_ = complete_cases(table_, columns_);
+  if (rows_.empty()) {
+    std::string names;
+    for (const std::string& name : columns_) names += (names.empty() ? "" : ", ") + name;
+    throw ModelError("no rows are left: each of the " + std::to_string(table_.rows) + " rows of " + table_.source +
+                     " has a missing value in one of " + names);
+  }
+  for (auto& [label, value] : values_) keep_rows(label, value);
+  for (auto& [label, value] : groups_) keep_rows(label, value);
+}
+
+// NOLINTNEXTLINE(misc-no-recursion)
+Factor ModelFrame::group(const Expression& group) const {
+  if (is_parenthesis(group)) return this->group(*group.arguments[0]);
+  if (is_interaction(group)) return interaction(this->group(*group.arguments[0]), this->group(*group.arguments[1]));
+  return std::get<Factor>(groups_.at(deparse(group)));
+}
+
+}  // namespace batchlmm

@@ -1,0 +1,54 @@
+/// @file
+/// The variables of a model, over the rows that are complete.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "host/data/table.hpp"
+#include "host/formula/formula.hpp"
+#include "host/formula/terms.hpp"
+#include "host/model/evaluate.hpp"
+
+namespace batchlmm {
+
+/// R's model frame: add what the model uses, then `finish` drops incomplete rows. The table and the formula must
+/// outlive it.
+class ModelFrame {
+public:
+  ModelFrame(const Table& table, const Formula& formula) : table_(table), formula_(formula) {}
+
+  /// Evaluates a variable; one that is there already is not evaluated again. @throws FormulaError
+  void add(const Variable& variable);
+  void add(const Terms& terms);
+  /// The same for a grouping factor, whose parts are made factors: a column, a call, or ":" of such.
+  /// @throws FormulaError
+  void add_group(const Expression& group);
+
+  /// Keeps the rows in which no used column is missing, and drops levels of factors that no longer occur.
+  /// @throws ModelError  when no row is left
+  /// @throws DataError   when a variable is infinite or not a number in one of them
+  void finish();
+
+  /// Ascending indices of the table's rows that are used.
+  [[nodiscard]] const std::vector<std::size_t>& rows() const { return rows_; }
+  /// By the variable's label, over the used rows.
+  [[nodiscard]] const Value& at(const std::string& label) const { return values_.at(label); }
+  /// The grouping factor over the used rows: combinations of the parts that occur.
+  [[nodiscard]] Factor group(const Expression& group) const;
+
+private:
+  void use(const Expression& expression);
+  void check_finite(const std::string& label, const NumericValue& value) const;
+  void keep_rows(const std::string& label, Value& value) const;
+
+  const Table& table_;
+  const Formula& formula_;
+  std::map<std::string, Value> values_;
+  std::map<std::string, Value> groups_;
+  std::vector<std::string> columns_;  ///< of the table, that are used
+  std::vector<std::size_t> rows_;
+};
+
+}  // namespace batchlmm
