@@ -65,6 +65,10 @@ public:
   /// Node of stage t >= 1 that holds streamed position j.
   [[nodiscard]] int node_of(int stage, int position) const { return node_of_[stage][position]; }
 
+  /// The term stands in the dense Schur complement.
+  [[nodiscard]] bool is_dense(int kernel_term) const {
+    return shape_.term[kernel_term].stage >= static_cast<int>(plan_.chain.size());
+  }
   /// Level of the term's grouping factor at a node of its stage (stages with one level a node).
   [[nodiscard]] int level_of_node(int kernel_term, int node) const {
     const int stage = shape_.term[kernel_term].stage;

@@ -1,0 +1,109 @@
+#include "host/inference/fit.hpp"
+
+#include <Eigen/Cholesky>
+#include <Eigen/QR>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "batchlmm/error.hpp"
+#include "host/inference/optimize.hpp"
+#include "host/model/check_model.hpp"
+#include "host/model/model.hpp"
+
+namespace batchlmm {
+namespace {
+
+/// lme4's isSingular(tol = 1e-4).
+constexpr double singular_theta = 1e-4;
+
+TermCovariance term_covariance(const Eigen::MatrixXd& lambda, double sigma) {
+  TermCovariance term;
+  const Eigen::Index k = lambda.rows();
+  term.lambda = lambda;
+  term.sd = sigma * lambda.rowwise().norm();
+  term.corr = Eigen::MatrixXd::Identity(k, k);
+  for (Eigen::Index i = 0; i < k; ++i)
+    for (Eigen::Index j = 0; j < k; ++j) {
+      const double scale = lambda.row(i).norm() * lambda.row(j).norm();
+      if (i != j)
+        term.corr(i, j) =
+            scale > 0 ? lambda.row(i).dot(lambda.row(j)) / scale : std::numeric_limits<double>::quiet_NaN();
+    }
+  term.boundary = (lambda.diagonal().array() < singular_theta).any();
+  return term;
+}
+
+}  // namespace
+
+Fit fit(std::shared_ptr<const ModelMatrices> matrices, Method method) {
+  check_model(*matrices);
+  return fit(Model(std::move(matrices), method));
+}
+
+Fit fit(const Model& model) {
+  const ModelMatrices& m = model.matrices();
+  const kernels::Shape& s = model.shape();
+  const Eigen::Index n = m.y.size(), p = m.X.cols();
+
+  // Large fitted values are taken off first, by ordinary least squares: the criterion does not change, and keeps its
+  // digits.
+  const Eigen::VectorXd y = m.y - m.offset;
+  Eigen::VectorXd ols = Eigen::VectorXd::Zero(p);
+  if (p > 0) ols = model.x_gauge().columns.householderQr().solve(y);
+  const Eigen::VectorXd centered = y - model.x_gauge().columns * ols;
+
+  const std::unique_ptr<Criterion> criterion = make_criterion(model, centered);
+  const Optimum optimum = minimize(*criterion, model, default_starts(model));
+
+  Fit fit;
+  fit.model = model.matrices_pointer();
+  fit.method = s.reml ? Method::reml : Method::ml;
+  fit.criterion = optimum.value.deviance;
+  fit.log_likelihood = -0.5 * fit.criterion;
+  fit.evaluations = optimum.evaluations;
+  fit.gradient_norm = optimum.gradient_norm;
+  fit.converged = optimum.certified && optimum.value.ok;
+  if (!optimum.value.ok)
+    throw ComputationError("the criterion of \"" + m.formula +
+                           "\" cannot be evaluated: the residual variance vanishes or a factorization failed");
+  if (!fit.converged) fit.message = "the optimizer stopped at a point that is not certified as a minimum";
+  fit.sigma = std::sqrt(optimum.value.r2 / s.degrees);
+
+  const Eigen::MatrixXd& map = model.x_gauge().map;
+  fit.beta = map.triangularView<Eigen::Upper>().solve(criterion->beta() + ols);
+  const Eigen::MatrixXd inverse = criterion->x_information().llt().solve(Eigen::MatrixXd::Identity(p, p));
+  const Eigen::MatrixXd half = map.triangularView<Eigen::Upper>().solve(inverse);
+  fit.vcov = fit.sigma * fit.sigma * map.triangularView<Eigen::Upper>().solve(half.transpose());
+  fit.vcov = (0.5 * (fit.vcov + fit.vcov.transpose())).eval();
+
+  fit.random.resize(m.random.size());
+  fit.modes.resize(m.random.size());
+  fit.fitted = m.offset + m.X * fit.beta;
+  for (int b = 0; b < s.terms; ++b) {
+    const int k = s.term[b].k, t = model.term_of(b);
+    Eigen::MatrixXd lambda(k, k);
+    for (int i = 0; i < k; ++i)
+      for (int j = 0; j < k; ++j) lambda(i, j) = optimum.lambda[s.term[b].lambda + i * k + j];
+    fit.random[t] = term_covariance(model.to_user_lambda(b, lambda), fit.sigma);
+    // b = T Z'Py, in the term's gauge; then b_user = map^{-1} b.
+    const Eigen::MatrixXd modes = criterion->modes(b) * lambda * lambda.transpose();
+    fit.modes[t] = model.z_gauge(t).map.triangularView<Eigen::Upper>().solve(modes.transpose()).transpose();
+    const RandomTerm& term = m.random[t];
+    for (Eigen::Index i = 0; i < n; ++i) fit.fitted[i] += term.z.row(i).dot(fit.modes[t].row(term.level_of_row[i]));
+  }
+  fit.scaled_residuals = (m.y - fit.fitted) / fit.sigma;
+
+  std::vector<double> theta;
+  for (const TermCovariance& term : fit.random)
+    for (Eigen::Index j = 0; j < term.lambda.cols(); ++j)
+      for (Eigen::Index i = j; i < term.lambda.rows(); ++i) theta.push_back(term.lambda(i, j));
+  fit.theta = Eigen::Map<const Eigen::VectorXd>(theta.data(), static_cast<Eigen::Index>(theta.size()));
+  for (const TermCovariance& term : fit.random) fit.singular = fit.singular || term.boundary;
+  fit.parameters = static_cast<int>(p + fit.theta.size() + 1);
+  fit.aic = fit.criterion + 2.0 * fit.parameters;
+  fit.bic = fit.criterion + std::log(static_cast<double>(n)) * fit.parameters;
+  return fit;
+}
+
+}  // namespace batchlmm

@@ -1,0 +1,105 @@
+#include "host/inference/optimize.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/newton.hpp"
+
+namespace batchlmm {
+namespace {
+
+/// Above this many columns in the dense Schur complement only the first starting points are tried: there is no lack of
+/// levels then, and the several minima of small unbalanced designs do not occur.
+constexpr int many_columns = 100;
+
+/// The parts of the kernels' workspace that the optimizer reads and writes.
+struct OptimizerMemory {
+  explicit OptimizerMemory(const kernels::Shape& s) {
+    kernels::Arena<double*> count{nullptr};
+    lay_out(s, count);
+    memory.resize(count.used);
+    kernels::Arena<double*> arena{memory.data()};
+    lay_out(s, arena);
+  }
+  void lay_out(const kernels::Shape& s, kernels::Arena<double*>& arena) {
+    w.lambda = arena.take(s.lambdas);
+    w.gradient = arena.take(s.parameters);
+    w.hessian = arena.take(kernels::triangle_size(s.parameters));
+    w.information = arena.take(kernels::triangle_size(s.parameters));
+    newton = kernels::make_newton<double>(s, arena);
+  }
+  void take_derivatives(const CriterionValue& value) const {
+    for (Eigen::Index a = 0; a < value.gradient.size(); ++a) {
+      w.gradient[a] = value.gradient[a];
+      for (Eigen::Index b = 0; b <= a; ++b) {
+        const int at = kernels::triangle(static_cast<int>(a), static_cast<int>(b));
+        w.hessian[at] = value.hessian(a, b);
+        w.information[at] = value.information(a, b);
+      }
+    }
+  }
+  std::vector<double> memory;
+  kernels::Workspace<double*> w;
+  kernels::Newton<double, double*> newton;
+};
+
+}  // namespace
+
+std::vector<std::vector<double>> default_starts(const Model& model) {
+  const kernels::Shape& s = model.shape();
+  // cl^2 = ratio: the share of the term's variance in a level's mean, relative to the error's.
+  const auto start = [&](auto ratio_of) {
+    std::vector<double> lambda(s.lambdas, 0.0);
+    for (int b = 0; b < s.terms; ++b)
+      for (int i = 0; i < s.term[b].k; ++i) lambda[s.term[b].lambda + i * s.term[b].k + i] = std::sqrt(ratio_of(b));
+    return lambda;
+  };
+  std::vector<std::vector<double>> starts;
+  starts.push_back(start([](int) { return 1.0; }));
+  if (model.plan().schur > many_columns) return starts;
+  starts.push_back(start([&](int b) { return 0.3 / s.term[b].scale; }));
+  starts.push_back(start([](int) { return 10.0; }));
+  if (s.terms > 1)
+    for (int zero = 0; zero < s.terms; ++zero)
+      starts.push_back(
+          start([&](int b) { return b == zero ? (s.term[b].k == 1 ? 0.0 : 1e-3 / s.term[b].scale) : 1.0; }));
+  return starts;
+}
+
+Optimum minimize(Criterion& criterion, const Model& model, const std::vector<std::vector<double>>& starts) {
+  const kernels::Shape& s = model.shape();
+  OptimizerMemory o(s);
+  kernels::NewtonOptions options;
+  options.finish = 1e-13;
+  options.max_evaluations = 200;
+  options.starts = static_cast<int>(starts.size());
+  std::vector<double> all_starts;
+  for (const auto& start : starts) all_starts.insert(all_starts.end(), start.begin(), start.end());
+  std::copy(starts.front().begin(), starts.front().end(), o.w.lambda);
+  kernels::begin_lane(o.newton, 0);
+  while (true) {
+    const CriterionValue value = criterion.evaluate({o.w.lambda, o.w.lambda + s.lambdas}, true);
+    o.take_derivatives(value);
+    const kernels::Evaluation<double> e{value.deviance, value.r2, value.ok};
+    if (kernels::newton_trip(s, o.w, o.newton, e, true, options, all_starts.data())) break;
+  }
+  Optimum optimum;
+  optimum.lambda.assign(o.newton.best_lambda, o.newton.best_lambda + s.lambdas);
+  optimum.certified = o.newton.best_certified;
+  optimum.value = criterion.evaluate(optimum.lambda, true);
+  optimum.evaluations = static_cast<int>(o.newton.total_evaluations) + 1;
+  // Optimality in the optimizer's coordinates.
+  o.take_derivatives(optimum.value);
+  kernels::to_coordinates<double>(s, optimum.lambda.data(), o.newton.next, o.newton.small);
+  kernels::by_coordinates<double>(s, o.w, o.newton);
+  for (int i = 0; i < s.parameters; ++i) {
+    double g = o.newton.x_gradient[i];
+    for (int b = 0; b < s.terms; ++b)
+      if (i == kernels::bounded_coordinate(s.term[b]) && o.newton.next.z[b] <= 1e-9) g = std::min(g, 0.0);
+    const double curvature = std::abs(o.newton.x_hessian[kernels::triangle(i, i)]);
+    optimum.gradient_norm = std::max(optimum.gradient_norm, std::abs(g) / std::sqrt(std::max(curvature, 1e-4)));
+  }
+  return optimum;
+}
+
+}  // namespace batchlmm

@@ -1,0 +1,44 @@
+#include "kernels/cpu.hpp"
+
+#include <cstdlib>
+
+namespace batchlmm::kernels {
+
+namespace baseline {
+extern const CpuKernels kernels_of_this_isa;
+}
+#if defined(__x86_64__)
+namespace avx2 {
+extern const CpuKernels kernels_of_this_isa;
+}
+namespace avx512 {
+extern const CpuKernels kernels_of_this_isa;
+}
+#endif
+
+std::vector<const CpuKernels*> all_cpu_kernels() {
+  std::vector<const CpuKernels*> all{&baseline::kernels_of_this_isa};
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  const bool has_avx2 =
+      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+  if (has_avx2) all.push_back(&avx2::kernels_of_this_isa);
+  if (has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512cd"))
+    all.push_back(&avx512::kernels_of_this_isa);
+#endif
+  return all;
+}
+
+const CpuKernels& cpu_kernels() {
+  static const CpuKernels& chosen = [&]() -> const CpuKernels& {
+    const auto all = all_cpu_kernels();
+    if (const char* wanted = std::getenv("BATCHLMM_ISA"))
+      for (const CpuKernels* k : all)
+        if (std::string(wanted) == k->name) return *k;
+    return *all.back();
+  }();
+  return chosen;
+}
+
+}  // namespace batchlmm::kernels

@@ -1,0 +1,388 @@
+/// @file
+/// Newton's method on the boundary: one iteration for a tile of lanes that may all be at different places.
+///
+/// A lane is at a base point (Coordinates) with a direction; each trip evaluates the proposal, and where it is accepted
+/// makes it the base and solves for the next direction. The Hessian is exact where it is positive definite on the free
+/// coordinates, else the average information. A lane is done when the exact step predicts a decrease below `finish`:
+/// the step is taken, and by the decrement's square the rest is below 1e-9. That the Hessian is positive definite
+/// there, with the multipliers of the bounds non-negative, is the certificate of the optimum: in coordinates of T the
+/// curvature along a null direction of T is the gradient matrix G, so it says G >= 0 and G T = 0.
+#pragma once
+
+#include "kernels/covariance.hpp"
+#include "kernels/deviance.hpp"
+#include "kernels/jobs.hpp"
+
+namespace batchlmm::kernels {
+inline namespace BATCHLMM_ISA {
+
+template <class V, class A>
+struct Newton {
+  // The base point and the way from it.
+  Coordinates<A> base, next;
+  A direction;    ///< m
+  A best_lambda;  ///< the best optimum of the starts so far
+  V f, slope, predicted, t, best, evaluations, total_evaluations, start, bumps;
+  MaskOf<V> fresh;  ///< the proposal is a starting point: accepted whatever its value
+  MaskOf<V> certified, best_certified;
+  // Scratch.
+  A jacobian, x_gradient, x_hessian, x_information, factor, rhs, step, fixed, fixed_step, small;
+};
+
+template <class V, class A>
+BATCHLMM_FUNCTION inline Newton<V, A> make_newton(const Shape& s, Arena<A>& arena) {
+  Newton<V, A> n;
+  const std::size_t m = s.parameters, packed_m = triangle_size(s.parameters);
+  std::size_t jacobian = 0, largest = 1;
+  for (int b = 0; b < s.terms; ++b) {
+    const std::size_t mb = triangle_size(s.term[b].k), k = s.term[b].k;
+    jacobian += mb * mb;
+    if (k * k > largest) largest = k * k;
+    if (mb > largest) largest = mb;
+  }
+  n.base = {arena.take(s.lambdas), arena.take(s.lambdas), arena.take(s.terms)};
+  n.next = {arena.take(s.lambdas), arena.take(s.lambdas), arena.take(s.terms)};
+  n.direction = arena.take(m);
+  n.best_lambda = arena.take(s.lambdas);
+  n.jacobian = arena.take(jacobian);
+  n.x_gradient = arena.take(m);
+  n.x_hessian = arena.take(packed_m);
+  n.x_information = arena.take(packed_m);
+  n.factor = arena.take(packed_m + m);
+  n.rhs = arena.take(m);
+  n.step = arena.take(m);
+  n.fixed = arena.take(s.terms);
+  n.fixed_step = arena.take(s.terms);
+  n.small = arena.take(m * largest + largest);
+  n.f = n.slope = n.predicted = n.best = n.evaluations = n.total_evaluations = n.start = n.bumps = V(0.0);
+  n.t = V(1.0);
+  n.fresh = V(0.0) <= V(0.0);
+  n.certified = n.best_certified = V(1.0) <= V(0.0);
+  return n;
+}
+
+/// Starts lane l anew; its w.lambda holds the starting point.
+template <class V, class A>
+BATCHLMM_INLINE void begin_lane(Newton<V, A>& n, int l) {
+  set_lane(n.fresh, l, true);
+  set_lane(n.certified, l, false);
+  set_lane(n.best_certified, l, false);
+  set_lane(n.best, l, 1e300);
+  set_lane(n.evaluations, l, 0.0);
+  set_lane(n.total_evaluations, l, 0.0);
+  set_lane(n.start, l, 0.0);
+  set_lane(n.bumps, l, 0.0);
+}
+
+BATCHLMM_INLINE int bounded_coordinate(const TermShape& term) { return term.parameter + triangle_size(term.k) - 1; }
+
+/// Gradient, exact Hessian and average information by the coordinates, at n.next.
+template <class V, class A>
+BATCHLMM_INLINE void by_coordinates(const Shape& s, const Workspace<A>& w, const Newton<V, A>& n) {
+  int offset = 0, offsets[max_terms];
+  for (int b = 0; b < s.terms; ++b) {
+    const TermShape& term = s.term[b];
+    const int k = term.k, mb = triangle_size(k), a0 = term.parameter;
+    const A l = n.next.l + term.lambda, pivot = n.next.pivot + term.lambda, jac = n.jacobian + offset;
+    offsets[b] = offset;
+    offset += mb * mb;
+    const V z_rate = fma(l[k * k - 1], V(l[k * k - 1]), V(1.0 / term.scale));  // d(l^2)/dz = exp(z) / c = l^2 + 1/c
+    // T = sum over columns c of lambda_c lambda_c', lambda = P'l: column c of lambda in T's rows is `small`.
+    const A column = n.small;
+    for (int c = 0; c < k; ++c) {
+      for (int i = 0; i < k; ++i) {
+        V t = V(0.0);
+        for (int r = c; r < k; ++r) t = fma(pivot[r * k + i], l[r * k + c], t);
+        column[i] = t;
+      }
+      for (int r = c; r < k; ++r) {
+        const int x = triangle(r, c);
+        for (int i = 0; i < k; ++i)
+          for (int j = 0; j <= i; ++j) {
+            V t;
+            if (r == k - 1 && c == k - 1)
+              t = pivot[r * k + i] * pivot[r * k + j] * z_rate;
+            else
+              t = fma(pivot[r * k + i], column[j], pivot[r * k + j] * column[i]);
+            jac[triangle(i, j) * mb + x] = t;
+          }
+      }
+    }
+    for (int x = 0; x < mb; ++x) {
+      V t = V(0.0);
+      for (int e = 0; e < mb; ++e) t = fma(jac[e * mb + x], w.gradient[a0 + e], t);
+      n.x_gradient[a0 + x] = t;
+    }
+  }
+  for (int b = 0; b < s.terms; ++b)
+    for (int b2 = 0; b2 <= b; ++b2) {
+      const int a = s.term[b].parameter, a2 = s.term[b2].parameter, mb = triangle_size(s.term[b].k),
+                mb2 = triangle_size(s.term[b2].k);
+      const A j1 = n.jacobian + offsets[b], j2 = n.jacobian + offsets[b2], tmp = n.small;
+      for (int which = 0; which < 2; ++which) {
+        const A from = which == 0 ? w.hessian : w.information, to = which == 0 ? n.x_hessian : n.x_information;
+        for (int i = 0; i < mb; ++i)
+          for (int x = 0; x < mb2; ++x) {
+            V t = V(0.0);
+            for (int e = 0; e < mb2; ++e) t = fma(from[packed(a + i, a2 + e)], j2[e * mb2 + x], t);
+            tmp[i * mb2 + x] = t;
+          }
+        for (int x = 0; x < mb; ++x)
+          for (int x2 = 0; x2 < mb2; ++x2) {
+            if (b == b2 && x2 > x) break;
+            V t = V(0.0);
+            for (int e = 0; e < mb; ++e) t = fma(j1[e * mb + x], tmp[e * mb2 + x2], t);
+            to[triangle(a + x, a2 + x2)] = t;
+          }
+      }
+    }
+  // Curvature of the map: 2 G between the entries of one column, and the gradient itself for z. The average information
+  // takes what of it is surely positive.
+  for (int b = 0; b < s.terms; ++b) {
+    const TermShape& term = s.term[b];
+    const int k = term.k, a0 = term.parameter;
+    const A pivot = n.next.pivot + term.lambda, gp = n.small;
+    for (int r = 0; r < k; ++r)
+      for (int r2 = 0; r2 <= r; ++r2) {
+        V t = V(0.0);
+        for (int i = 0; i < k; ++i)
+          for (int j = 0; j < k; ++j) {
+            const V g = w.gradient[a0 + packed(i, j)] * V(i == j ? 1.0 : 0.5);
+            t = fma(pivot[r * k + i] * pivot[r2 * k + j], g, t);
+          }
+        gp[triangle(r, r2)] = t;
+      }
+    for (int c = 0; c < k; ++c)
+      for (int r = c; r < k; ++r)
+        for (int r2 = c; r2 <= r; ++r2) {
+          if (c == k - 1) continue;
+          const int at = triangle(a0 + triangle(r, c), a0 + triangle(r2, c));
+          const V g = gp[triangle(r, r2)];
+          n.x_hessian[at] = fma(g, V(2.0), n.x_hessian[at]);
+          if (r == r2) n.x_information[at] = fma(maximum(g, V(0.0)), V(2.0), n.x_information[at]);
+        }
+    const int z = bounded_coordinate(term), at = triangle(z, z);
+    n.x_hessian[at] = n.x_hessian[at] + n.x_gradient[z];
+    n.x_information[at] = n.x_information[at] + maximum(V(n.x_gradient[z]), V(0.0));
+  }
+}
+
+/// Solves matrix * step = -gradient with some bounded coordinates held at a given step. Pivots that are not positive
+/// are replaced.
+/// @return lanes where the matrix was positive definite on the free coordinates
+template <class V, class A>
+BATCHLMM_INLINE MaskOf<V> solve_step(const Shape& s, const Newton<V, A>& n, const A& matrix) {
+  const int m = s.parameters;
+  const A l = n.factor, d = n.factor + triangle_size(m), rhs = n.rhs, step = n.step;
+  MaskOf<V> definite = V(0.0) <= V(0.0);
+  for (int i = 0; i < m; ++i) rhs[i] = -n.x_gradient[i];
+  for (int i = 0; i < triangle_size(m); ++i) l[i] = matrix[i];
+  for (int b = 0; b < s.terms; ++b) {
+    const int z = bounded_coordinate(s.term[b]);
+    const auto held = n.fixed[b] > V(0.5);
+    if (!any(held)) continue;
+    for (int i = 0; i < m; ++i) {
+      if (i == z) continue;
+      const V h = select(held, V(l[packed(i, z)]), V(0.0));
+      rhs[i] = fnma(h, V(n.fixed_step[b]), V(rhs[i]));
+    }
+    for (int i = 0; i < m; ++i) l[packed(i, z)] = select(held, V(i == z ? 1.0 : 0.0), V(l[packed(i, z)]));
+    rhs[z] = select(held, V(n.fixed_step[b]), V(rhs[z]));
+  }
+  // The right-hand sides of held coordinates must not have been changed by coordinates that were held later.
+  for (int b = 0; b < s.terms; ++b) {
+    const int z = bounded_coordinate(s.term[b]);
+    rhs[z] = select(n.fixed[b] > V(0.5), V(n.fixed_step[b]), V(rhs[z]));
+  }
+  for (int j = 0; j < m; ++j) {
+    const V scale = absolute(V(l[triangle(j, j)])) + V(1e-12);
+    V pivot = l[triangle(j, j)];
+    for (int e = 0; e < j; ++e) pivot = fnma(V(l[triangle(j, e)]) * l[triangle(j, e)], V(d[e]), pivot);
+    definite = definite && (pivot > V(-1e-8) * scale);
+    pivot = maximum(absolute(pivot), V(1e-10) * scale);
+    d[j] = pivot;
+    const V inverse = V(1.0) / pivot;
+    for (int i = j + 1; i < m; ++i) {
+      V t = l[triangle(i, j)];
+      for (int e = 0; e < j; ++e) t = fnma(V(l[triangle(i, e)]) * l[triangle(j, e)], V(d[e]), t);
+      l[triangle(i, j)] = t * inverse;
+    }
+  }
+  for (int i = 0; i < m; ++i) {
+    V t = rhs[i];
+    for (int e = 0; e < i; ++e) t = fnma(V(l[triangle(i, e)]), V(step[e]), t);
+    step[i] = t;
+  }
+  for (int i = 0; i < m; ++i) step[i] = step[i] / d[i];
+  for (int i = m - 1; i >= 0; --i) {
+    V t = step[i];
+    for (int e = i + 1; e < m; ++e) t = fnma(V(l[triangle(e, i)]), V(step[e]), t);
+    step[i] = t;
+  }
+  return definite;
+}
+
+/// The bound-constrained Newton step by an active set: a bounded coordinate that is at 0 and pushed outwards stays, one
+/// that the step would take below 0 is taken to 0, and the rest is solved again.
+/// @param[out] inside  lanes where no bound was newly hit
+/// @return lanes where the matrix was positive definite on the free coordinates
+template <class V, class A>
+BATCHLMM_INLINE MaskOf<V> bounded_step(const Shape& s, const Newton<V, A>& n, const A& matrix, MaskOf<V>& inside) {
+  for (int b = 0; b < s.terms; ++b) {
+    const int z = bounded_coordinate(s.term[b]);
+    const auto held = (n.next.z[b] <= V(0.0)) && (n.x_gradient[z] >= V(0.0));
+    n.fixed[b] = select(held, V(1.0), V(0.0));
+    n.fixed_step[b] = V(0.0);
+  }
+  MaskOf<V> definite = V(0.0) <= V(0.0);
+  inside = definite;
+  for (int pass = 0; pass <= s.terms; ++pass) {
+    definite = solve_step<V>(s, n, matrix);
+    MaskOf<V> hit = V(1.0) <= V(0.0);
+    for (int b = 0; b < s.terms; ++b) {
+      const int z = bounded_coordinate(s.term[b]);
+      const auto below = (n.fixed[b] < V(0.5)) && (n.next.z[b] + n.step[z] < V(0.0));
+      n.fixed[b] = select(below, V(1.0), V(n.fixed[b]));
+      n.fixed_step[b] = select(below, -n.next.z[b], V(n.fixed_step[b]));
+      // A bound hit by a coordinate that is already as good as there is no news.
+      inside = inside && !(below && (n.next.z[b] > V(1e-10)));
+      hit = hit || below;
+    }
+    if (!any(hit)) break;
+  }
+  return definite;
+}
+
+/// One iteration after the evaluation `e` of w.lambda: accepts or rejects, and leaves the next proposal in w.lambda.
+///
+/// @param alive   lanes that hold a fit
+/// @param starts  options.starts x s.lambdas starting points shared by all lanes; a lane's own first one was put into
+/// w.lambda by the caller
+/// @return lanes that are done: their optimum is in n.best_lambda, its deviance in n.best
+template <class V, class A, class Starts>
+BATCHLMM_FUNCTION inline MaskOf<V> newton_trip(const Shape& s, const Workspace<A>& w, Newton<V, A>& n,
+                                               const Evaluation<V>& e, const MaskOf<V>& alive,
+                                               const NewtonOptions& options, const Starts& starts) {
+  const int m = s.parameters;
+  n.evaluations = n.evaluations + V(1.0);
+  n.total_evaluations = n.total_evaluations + V(1.0);
+
+  const V noise = V(1e-12) * (absolute(n.f) + V(1.0));
+  const auto accepted = n.fresh || (e.ok && (e.deviance <= fma(V(1e-4) * n.t, n.slope, n.f) + noise));
+  const auto broken = n.fresh && !e.ok;  // a starting point that cannot be evaluated
+  n.fresh = n.fresh && !(V(0.0) <= V(0.0));
+
+  // The next base, used where accepted.
+  to_coordinates<V>(s, w.lambda, n.next, n.small);
+  by_coordinates<V>(s, w, n);
+  MaskOf<V> inside;
+  const auto exact = bounded_step<V>(s, n, n.x_hessian, inside);
+  if (any(alive && accepted && !exact)) {
+    const A keep = n.small;
+    for (int i = 0; i < m; ++i) keep[i] = n.step[i];
+    MaskOf<V> unused;
+    bounded_step<V>(s, n, n.x_information, unused);
+    for (int i = 0; i < m; ++i) n.step[i] = select(exact, V(keep[i]), V(n.step[i]));
+  }
+  V slope = V(0.0);
+  for (int i = 0; i < m; ++i) slope = fma(n.x_gradient[i], n.step[i], slope);
+  // No descent: the scaled gradient, kept inside the bounds.
+  const auto uphill = !(slope < V(0.0));
+  if (any(uphill)) {
+    V other = V(0.0);
+    for (int i = 0; i < m; ++i) {
+      V d = -n.x_gradient[i] /
+            (absolute(V(n.x_hessian[triangle(i, i)])) + absolute(V(n.x_information[triangle(i, i)])) + V(1e-12));
+      for (int b = 0; b < s.terms; ++b)
+        if (i == bounded_coordinate(s.term[b])) d = maximum(d, -n.next.z[b]);
+      n.step[i] = select(uphill, d, V(n.step[i]));
+      other = fma(n.x_gradient[i], d, other);
+    }
+    slope = select(uphill, other, slope);
+  }
+  // Far steps are cut: z by 4, an entry of l by twice the factor's size and what one unit of information makes.
+  V fraction = V(1.0);
+  for (int b = 0; b < s.terms; ++b) {
+    const TermShape& term = s.term[b];
+    const int mb = triangle_size(term.k);
+    V size = V(2.0 / square_root(term.scale)), largest = V(0.0);
+    for (int i = 0; i < term.k; ++i) {
+      size = maximum(size, V(2.0) * absolute(V(n.next.l[term.lambda + i * term.k + i])));
+    }
+    for (int x = 0; x + 1 < mb; ++x) largest = maximum(largest, absolute(V(n.step[term.parameter + x])));
+    fraction = minimum(fraction, select(largest > size, size / maximum(largest, V(1e-300)), V(1.0)));
+    const V dz = absolute(V(n.step[term.parameter + mb - 1]));
+    fraction = minimum(fraction, select(dz > V(4.0), V(4.0) / maximum(dz, V(1e-300)), V(1.0)));
+  }
+  const V predicted = V(-0.5) * slope;
+
+  // Accepted lanes move their base.
+  for (int i = 0; i < s.lambdas; ++i) {
+    n.base.l[i] = select(accepted, V(n.next.l[i]), V(n.base.l[i]));
+    n.base.pivot[i] = select(accepted, V(n.next.pivot[i]), V(n.base.pivot[i]));
+  }
+  for (int b = 0; b < s.terms; ++b) n.base.z[b] = select(accepted, V(n.next.z[b]), V(n.base.z[b]));
+  for (int i = 0; i < m; ++i) n.direction[i] = select(accepted, V(n.step[i]), V(n.direction[i]));
+  // Rejected lanes shorten their step by quadratic interpolation.
+  const V drop = n.slope * n.t, rise = e.deviance - n.f;
+  const V shorter = n.t * minimum(maximum(V(-0.5) * drop / maximum(rise - drop, V(1e-300)), V(0.1)), V(0.5));
+  n.f = select(accepted, e.deviance, n.f);
+  n.slope = select(accepted, slope, n.slope);
+  n.predicted = select(accepted, predicted, n.predicted);
+  n.t = select(accepted, fraction, shorter);
+  n.certified = (accepted && exact && inside) || (!accepted && n.certified);
+
+  // Ends. Rounding can reject the last, tiny step: the base is then as good.
+  const auto small_step = n.certified && (n.predicted < V(options.finish));
+  const auto finished = small_step && accepted;
+  const auto stopped = !accepted && small_step;
+  const auto flat = accepted && !exact && (n.predicted < V(1e-10));  // a stationary point that is no certified minimum
+  const auto exhausted = (n.evaluations >= V(double(options.max_evaluations))) || (!accepted && (n.t < V(1e-9)));
+  const auto run_done = alive && (finished || stopped || flat || exhausted || broken);
+
+  n.t = select(stopped, V(0.0), n.t);
+  from_coordinates<V>(s, n.base, n.direction, select(run_done && !finished, V(0.0), n.t), w.lambda);
+  if (!any(run_done)) return run_done;
+
+  // This run's optimum, if it is the best so far.
+  const V value = select(finished, n.f - n.predicted, n.f);
+  const auto better = run_done && !broken && (value < n.best);
+  const auto certified = finished || stopped;
+  for (int i = 0; i < s.lambdas; ++i) n.best_lambda[i] = select(better, V(w.lambda[i]), V(n.best_lambda[i]));
+  const auto improved = better && (value < n.best - V(1e-9));
+  n.best = select(better, value, n.best);
+  n.best_certified = (better && certified) || (!better && n.best_certified);
+
+  // Another run: from the next starting point; or, from a stationary point that is no minimum, from a little inside the
+  // cone.
+  n.start = select(run_done, n.start + V(1.0), n.start);
+  const auto more_starts = run_done && (n.start < V(double(options.starts)));
+  const auto bump = run_done && !more_starts && improved && flat && (n.bumps < V(3.0));
+  for (int c = 1; c < options.starts; ++c) {
+    const auto here = more_starts && (n.start > V(c - 0.5)) && (n.start < V(c + 0.5));
+    if (!any(here)) continue;
+    for (int i = 0; i < s.lambdas; ++i) w.lambda[i] = select(here, V(starts[c * s.lambdas + i]), V(w.lambda[i]));
+  }
+  if (any(bump)) {
+    n.bumps = select(bump, n.bumps + V(1.0), n.bumps);
+    for (int b = 0; b < s.terms; ++b) {
+      const TermShape& term = s.term[b];
+      const V inside = V(square_root(0.1 / term.scale));
+      for (int i = 0; i < term.k; ++i)
+        for (int c = 0; c < term.k; ++c) {
+          const int at = term.lambda + i * term.k + c;
+          // l's diagonal is raised to `inside` where it is less; lambda = P'l.
+          const V diagonal = n.base.l[term.lambda + c * term.k + c];
+          const V raise = maximum(inside - diagonal, V(0.0)) * n.base.pivot[term.lambda + c * term.k + i];
+          w.lambda[at] = select(bump, w.lambda[at] + raise, V(w.lambda[at]));
+        }
+    }
+  }
+  const auto again = more_starts || bump;
+  n.fresh = n.fresh || again;
+  n.evaluations = select(again, V(0.0), n.evaluations);
+  return run_done && !again;
+}
+
+}  // namespace BATCHLMM_ISA
+}  // namespace batchlmm::kernels
