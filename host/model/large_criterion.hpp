@@ -9,7 +9,20 @@
 
 namespace batchlmm {
 
-/// @param model  with is_large()
-std::unique_ptr<Criterion> make_large_criterion(const Model& model, const Eigen::VectorXd& y);
+struct LargeOptions {
+  /// The exact Hessian costs about 4 (s + 1) q^3 floating-point operations (q: columns of the Schur complement, s:
+  /// parameters of the streamed terms). Beyond this many, `CriterionValue::hessian` is the average information:
+  /// positive semidefinite, a good Newton matrix, about 2 q^3 operations. The gradient is exact either way.
+  double largest_exact_hessian = 2.5e11;
+  /// A streamed level that touches more than this share of the outer columns is added to the cross-products densely
+  /// (BLAS, with others), not entry by entry.
+  double dense_share = 0.15;
+};
+
+/// @param model  with is_large(); must outlive the criterion
+/// @param y      n, offset subtracted
+/// @throws ModelError when the dense matrices need more memory than the machine has
+std::unique_ptr<Criterion> make_large_criterion(const Model& model, const Eigen::VectorXd& y,
+                                                const LargeOptions& options = {});
 
 }  // namespace batchlmm

@@ -1,0 +1,737 @@
+// The formulas of kernels/eliminate.hpp and kernels/derivatives.hpp with one streamed stage and one dense node. With O
+// the outer columns [X, dense terms], Gamma their cross-products after the streamed stage, U_j = Z_j'V_0^{-1}[O] for a
+// streamed level and dGamma_a = -sum_j U_j'E_a U_j, the log-determinants' second derivatives are those of
+// -tr(Q E_a Q E_b), Q = Z'PZ (ML: Z'V^{-1}Z), in blocks:
+//     streamed, streamed   sum_j [ 2 tr(D_j E_a B_j E_b) - tr(B_j E_a B_j E_b) ] - tr(Phi dGamma_a Phi dGamma_b)
+//     dense, streamed      + tr(Psi'dGamma_a Psi E_b)
+//     dense, dense         - tr(Q_11 E_a Q_11 E_b)
+// Phi is the inverse of [X'X, X'Z_1; Z_1'X, Z_1'Z_1 + T^{-1}] under V_0 (ML: of its last block, zero on X), D_j = U_j
+// Phi U_j', Psi = (I - Phi Gamma) on the dense columns and Q_11 = Gamma_11 Psi on the dense rows.
+#include "host/model/large_criterion.hpp"
+
+#include <unistd.h>
+
+#include <Eigen/Cholesky>
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#include "batchlmm/error.hpp"
+
+// The Fortran interface: every BLAS and LAPACK has it.
+extern "C" {
+void dsyrk_(const char* uplo, const char* trans, const int* n, const int* k, const double* alpha, const double* a,
+            const int* lda, const double* beta, double* c, const int* ldc);
+void dsyr2k_(const char* uplo, const char* trans, const int* n, const int* k, const double* alpha, const double* a,
+             const int* lda, const double* b, const int* ldb, const double* beta, double* c, const int* ldc);
+void dsymm_(const char* side, const char* uplo, const int* m, const int* n, const double* alpha, const double* a,
+            const int* lda, const double* b, const int* ldb, const double* beta, double* c, const int* ldc);
+void dtrsm_(const char* side, const char* uplo, const char* trans, const char* diag, const int* m, const int* n,
+            const double* alpha, const double* a, const int* lda, double* b, const int* ldb);
+void dpotrf_(const char* uplo, const int* n, double* a, const int* lda, int* info);
+void dpotri_(const char* uplo, const int* n, double* a, const int* lda, int* info);
+}
+
+namespace batchlmm {
+namespace {
+
+using Eigen::Index;
+using Eigen::MatrixXd;
+using Eigen::VectorXd;
+using Block = Eigen::Map<MatrixXd, 0, Eigen::OuterStride<>>;
+using ConstBlock = Eigen::Map<const MatrixXd, 0, Eigen::OuterStride<>>;
+
+constexpr int panel_columns = 64;
+constexpr int tile = 32;
+
+/// Copies the lower triangle of a square matrix onto the upper one of `to` (which may be the same).
+void mirror(const double* from, Index ld_from, double* to, Index ld_to, Index n) {
+  for (Index jt = 0; jt < n; jt += tile)
+    for (Index it = jt; it < n; it += tile)
+      for (Index j = jt; j < std::min(jt + tile, n); ++j)
+        for (Index i = std::max(it, j); i < std::min(it + tile, n); ++i) {
+          const double x = from[j * ld_from + i];
+          to[j * ld_to + i] = x;
+          to[i * ld_to + j] = x;
+        }
+}
+
+/// tr(AB) of n x n matrices.
+double trace_of_product(const MatrixXd& a, const MatrixXd& b) {
+  const Index n = a.rows();
+  double sum = 0;
+  for (Index jt = 0; jt < n; jt += tile)
+    for (Index it = 0; it < n; it += tile)
+      for (Index j = jt; j < std::min(jt + tile, n); ++j)
+        for (Index i = it; i < std::min(it + tile, n); ++i) sum += a(i, j) * b(j, i);
+  return sum;
+}
+
+/// tr(P E Q E') for symmetric P, Q and the directions E = e_i e_j' + e_j e_i' (or e_i e_i') and E' of (k, l), where P
+/// and Q are given between E's rows and those of E'.
+template <class P, class Q>
+double trace_of_four(const P& p, const Q& q, Index i, Index j, Index k, Index l) {
+  double t = p(i, l) * q(j, k);
+  if (i != j) t += p(j, l) * q(i, k);
+  if (k != l) t += p(i, k) * q(j, l);
+  if (i != j && k != l) t += p(j, k) * q(i, l);
+  return t;
+}
+
+class LargeCriterion final : public Criterion {
+public:
+  LargeCriterion(const Model& model, const VectorXd& y, const LargeOptions& options)
+      : model_(model),
+        shape_(model.shape()),
+        K_(shape_.own[0]),
+        p_(shape_.p),
+        q_(shape_.stages > 0 ? shape_.own[1] : 0),
+        O_(p_ + q_),
+        N_(1 + p_ + q_),
+        m_(shape_.parameters) {
+    for (int b = 0; b < shape_.terms; ++b) {
+      const kernels::TermShape& term = shape_.term[b];
+      if (term.stage == 0) {
+        streamed_parameters_ += kernels::triangle_size(term.k);
+        continue;
+      }
+      for (int l = 0; l < term.levels; ++l) levels_.push_back({b, term.column + l * term.k, term.k});
+    }
+    for (int x = 0; x < streamed_parameters_; ++x) {
+      const int column = shape_.term[shape_.parameter_term[x]].column;
+      direction_.push_back({column + shape_.parameter_row[x], column + shape_.parameter_column[x]});
+    }
+    const double q = q_;
+    exact_ = 4.0 * (streamed_parameters_ + 1) * q * q * q <= options.largest_exact_hessian;
+    check_memory();
+    read_levels(options.dense_share);
+    read_response(y);
+  }
+
+  CriterionValue evaluate(const std::vector<double>& lambda, bool derivatives) override;
+  [[nodiscard]] VectorXd beta() const override { return beta_; }
+  [[nodiscard]] MatrixXd x_information() const override { return x_information_; }
+  [[nodiscard]] MatrixXd modes(int b) const override;
+
+private:
+  /// k columns of one level of a dense term.
+  struct DenseLevel {
+    int term = 0, column = 0, k = 0;
+  };
+  /// A streamed parameter's entry of T, in the columns of a level.
+  struct Direction {
+    int i = 0, j = 0;
+  };
+
+  [[nodiscard]] bool derivative_matrices() const { return exact_ && streamed_parameters_ > 0; }
+  void check_memory() const;
+  void read_levels(double dense_share);
+  void read_response(const VectorXd& y);
+
+  /// M'AM on the lower triangle of a q x q matrix, M = Lambda, or Lambda' where `transposed`.
+  void congruence(double* a, Index ld, bool transposed) const;
+  /// MA, M = Lambda' (Lambda where not `transposed`), for A with q rows.
+  void multiply_lambda(double* a, Index ld, Index columns, bool transposed) const;
+  void solve(bool transposed, double* a, int ld, int columns) const {
+    const double one = 1;
+    dtrsm_("L", "L", transposed ? "T" : "N", "N", &q_, &columns, &one, factor_.data(), &q_, a, &ld);
+  }
+
+  /// Factors the streamed levels: adds to cross_ and, with derivatives, keeps B and U and adds to derivative_.
+  /// Returns their log-determinant.
+  double stream(const MatrixXd& t, bool derivatives);
+  void add_sparse(const int* column, int count, const double* f, const double* u, bool derivatives);
+  void flush_panels(int used, bool derivatives);
+  /// D_j and c_j of the streamed levels: gradient and second derivatives of their terms.
+  void descend_streamed(const VectorXd& v, double n_over_r2, CriterionValue& value);
+  void finish_level(int j, const VectorXd& v, const MatrixXd& d, double n_over_r2, CriterionValue& value);
+  /// Gradient and second derivatives of the dense terms. psi_ holds P = L^{-1}Lambda'Gamma_11 in its last rows.
+  /// @param half_u1  q x p, U_1x L_x^{-T}
+  void descend_dense(const MatrixXd& half_u1, double n_over_r2, CriterionValue& value);
+  /// What needs dense matrix products: all second derivatives of the log-determinants but those within a streamed
+  /// level. psi_ holds P and then Psi, derivative_ holds dGamma and then Phi dGamma.
+  void add_exact_hessian(const MatrixXd& u1, const MatrixXd& phi_xx, const MatrixXd& h, CriterionValue& value);
+
+  const Model& model_;
+  const kernels::Shape& shape_;
+  int K_, p_, q_;  ///< columns of a streamed level, of X, and of the dense terms
+  int O_, N_;      ///< p + q, 1 + p + q
+  int m_, streamed_parameters_ = 0;
+  bool exact_ = false;
+  std::vector<DenseLevel> levels_;    ///< of the dense terms, by column
+  std::vector<Direction> direction_;  ///< per streamed parameter
+
+  // Streamed level j: K x K at j K^2; columns first_[j] .. first_[j+1] of [y, O] and K entries for each of them.
+  std::vector<double> c_, b_, r_, u_;
+  std::vector<Index> first_;
+  std::vector<int> column_;
+  std::vector<char> dense_;  ///< goes through the panels
+  bool any_dense_ = false;
+
+  std::vector<MatrixXd> lambda_;           ///< per kernel term
+  MatrixXd constant_, cross_, factor_;     ///< E and G (N x N) and L (q x q), lower triangles
+  MatrixXd phi_, psi_, q11_, work_;        ///< O x O lower, O x q, q x q, O x O
+  std::vector<MatrixXd> derivative_;       ///< per streamed parameter: dGamma, then Phi dGamma, O x O
+  std::vector<MatrixXd> panel_, panel_u_;  ///< per own column of a level: N x panel_columns
+  std::vector<MatrixXd> phi_panel_;        ///< O x panel_columns
+  // Of each parameter, with c = Z'Py: Z'V_0^{-1}Z E_a c on the outer columns (O x m), c'E_a c, and of each pair (lower
+  // triangle) (E_a c)'Z'V_0^{-1}Z(E_b c).
+  MatrixXd applied_, products_;
+  VectorXd forms_;
+  VectorXd beta_, streamed_modes_, dense_modes_;
+  MatrixXd x_information_;
+};
+
+void LargeCriterion::check_memory() const {
+  const double matrices = exact_ ? 7.0 + streamed_parameters_ : 5.0;
+  const double needed = matrices * 8.0 * N_ * N_;
+  const double there = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
+  if (needed <= there) return;
+  const auto gib = [](double bytes) { return std::to_string(static_cast<long long>(std::ceil(bytes / (1 << 30)))); };
+  throw ModelError("the crossed random effects leave a dense system of " + std::to_string(q_) + " columns: expected " +
+                   gib(needed) + " GiB of memory, found " + gib(there) + " GiB");
+}
+
+void LargeCriterion::read_levels(double dense_share) {
+  const int levels = shape_.nodes[0];
+  constant_ = MatrixXd::Zero(N_, N_);
+  c_.resize(static_cast<std::size_t>(levels) * K_ * K_);
+  b_.resize(c_.size());
+  first_.push_back(0);
+  MatrixXd cross;
+  for (int j = 0; j < levels; ++j) {
+    const Model::StreamedLevel level = model_.streamed_level(j);
+    const int touched = static_cast<int>(level.touched.size()), rows = static_cast<int>(level.left.rows());
+    Eigen::Map<MatrixXd>(c_.data() + static_cast<std::size_t>(j) * K_ * K_, K_, K_) = level.c;
+    column_.push_back(0);
+    column_.insert(column_.end(), level.touched.begin(), level.touched.end());
+    r_.resize(column_.size() * K_, 0.0);
+    Eigen::Map<MatrixXd>(r_.data() + (first_.back() + 1) * K_, K_, touched) = level.r;
+    first_.push_back(static_cast<Index>(column_.size()));
+    dense_.push_back(touched > dense_share * O_);
+    any_dense_ = any_dense_ || dense_.back();
+    if (touched == 0) continue;
+    const double one = 1, zero = 0;
+    cross.resize(touched, touched);
+    dsyrk_("L", "T", &touched, &rows, &one, level.left.data(), &rows, &zero, cross.data(), &touched);
+    for (int c = 0; c < touched; ++c)
+      for (int i = c; i < touched; ++i) constant_(level.touched[i], level.touched[c]) += cross(i, c);
+  }
+  u_.resize(r_.size());
+  if (any_dense_) {
+    panel_.assign(K_, MatrixXd::Zero(N_, panel_columns));
+    panel_u_ = panel_;
+    phi_panel_.resize(K_);
+  }
+}
+
+void LargeCriterion::read_response(const VectorXd& y) {
+  const std::vector<double> response = model_.response(y);
+  const double* at = response.data();
+  for (int j = 0; j < shape_.nodes[0]; ++j)
+    for (int a = 0; a < K_; ++a) r_[first_[j] * K_ + a] = *at++;
+  for (int i = 0; i < q_; ++i) constant_(1 + p_ + i, 0) = *at++;
+  for (int i = 0; i < p_; ++i) constant_(1 + i, 0) = *at++;
+  constant_(0, 0) = *at;
+}
+
+void LargeCriterion::congruence(double* a, Index ld, bool transposed) const {
+  for (const DenseLevel& level : levels_)  // the diagonal blocks in full
+    for (int c = 1; c < level.k; ++c)
+      for (int i = 0; i < c; ++i)
+        a[(level.column + c) * ld + level.column + i] = a[(level.column + i) * ld + level.column + c];
+  MatrixXd tmp;
+  for (const DenseLevel& level : levels_) {
+    const int o = level.column;
+    const Index rows = q_ - o;
+    const MatrixXd& l = lambda_[level.term];
+    Block columns(a + o * ld + o, rows, level.k, Eigen::OuterStride<>(ld));
+    if (level.k == 1) {
+      columns *= l(0, 0);
+      continue;
+    }
+    tmp = columns;
+    if (transposed)
+      columns.noalias() = tmp.lazyProduct(l.transpose());
+    else
+      columns.noalias() = tmp.lazyProduct(l);
+  }
+  for (std::size_t first = 0; first < levels_.size(); ++first)
+    for (int c = levels_[first].column; c < levels_[first].column + levels_[first].k; ++c)
+      for (std::size_t b = first; b < levels_.size(); ++b) {
+        const DenseLevel& level = levels_[b];
+        const MatrixXd& l = lambda_[level.term];
+        double* x = a + c * ld + level.column;
+        if (level.k == 1) {
+          *x *= l(0, 0);
+          continue;
+        }
+        Eigen::Map<VectorXd> part(x, level.k);
+        tmp = part;
+        if (transposed)
+          part.noalias() = l.lazyProduct(tmp);
+        else
+          part.noalias() = l.transpose().lazyProduct(tmp);
+      }
+}
+
+void LargeCriterion::multiply_lambda(double* a, Index ld, Index columns, bool transposed) const {
+  MatrixXd tmp;
+  for (Index c = 0; c < columns; ++c)
+    for (const DenseLevel& level : levels_) {
+      const MatrixXd& l = lambda_[level.term];
+      double* x = a + c * ld + level.column;
+      if (level.k == 1) {
+        *x *= l(0, 0);
+        continue;
+      }
+      Eigen::Map<VectorXd> part(x, level.k);
+      tmp = part;
+      if (transposed)
+        part.noalias() = l.transpose().lazyProduct(tmp);
+      else
+        part.noalias() = l.lazyProduct(tmp);
+    }
+}
+
+void LargeCriterion::add_sparse(const int* column, int count, const double* f, const double* u, bool derivatives) {
+  const int K = K_;
+  for (int i = 0; i < count; ++i) {
+    double* g = cross_.data() + static_cast<Index>(column[i]) * N_;
+    for (int a = 0; a < K; ++a) {
+      const double fi = f[i * K + a];
+      if (fi == 0) continue;
+      for (int e = i; e < count; ++e) g[column[e]] += fi * f[e * K + a];
+    }
+  }
+  if (!derivatives || !derivative_matrices()) return;
+  for (int x = 0; x < streamed_parameters_; ++x) {
+    const auto [a, b] = direction_[x];
+    for (int i = 1; i < count; ++i) {
+      double* d = derivative_[x].data() + static_cast<Index>(column[i] - 1) * O_ - 1;
+      const double ua = u[i * K + a], ub = u[i * K + b];
+      if (a == b)
+        for (int e = i; e < count; ++e) d[column[e]] -= ua * u[e * K + a];
+      else
+        for (int e = i; e < count; ++e) d[column[e]] -= ua * u[e * K + b] + ub * u[e * K + a];
+    }
+  }
+}
+
+void LargeCriterion::flush_panels(int used, bool derivatives) {
+  if (used == 0) return;
+  const double one = 1, minus = -1;
+  for (int a = 0; a < K_; ++a) dsyrk_("L", "N", &N_, &used, &one, panel_[a].data(), &N_, &one, cross_.data(), &N_);
+  if (derivatives && derivative_matrices() && O_ > 0)
+    for (int x = 0; x < streamed_parameters_; ++x) {
+      const auto [a, b] = direction_[x];
+      if (a == b)
+        dsyrk_("L", "N", &O_, &used, &minus, panel_u_[a].data() + 1, &N_, &one, derivative_[x].data(), &O_);
+      else
+        dsyr2k_("L", "N", &O_, &used, &minus, panel_u_[a].data() + 1, &N_, panel_u_[b].data() + 1, &N_, &one,
+                derivative_[x].data(), &O_);
+    }
+  for (int a = 0; a < K_; ++a) {
+    panel_[a].leftCols(used).setZero();
+    panel_u_[a].leftCols(used).setZero();
+  }
+}
+
+double LargeCriterion::stream(const MatrixXd& t, bool derivatives) {
+  const int K = K_;
+  double log_determinant = 0;
+  int used = 0;
+  std::vector<double> f;
+  MatrixXd m(K, K), yl(K, K);
+  Eigen::LLT<MatrixXd> llt(K);
+  if (derivatives && derivative_matrices())
+    for (MatrixXd& d : derivative_) d.setZero();
+  for (int j = 0; j < shape_.nodes[0]; ++j) {
+    const int* column = column_.data() + first_[j];
+    const int count = static_cast<int>(first_[j + 1] - first_[j]);
+    const double* r = r_.data() + first_[j] * K;
+    double* u = u_.data() + first_[j] * K;
+    f.resize(static_cast<std::size_t>(count) * K);
+    if (K == 1) {
+      const double c = c_[j], pivot = 1 + c * c * t(0, 0), inverse = 1 / std::sqrt(pivot);
+      log_determinant += std::log(pivot);
+      for (int i = 0; i < count; ++i) f[i] = inverse * r[i];
+      if (derivatives) {
+        const double to_u = c * inverse;
+        b_[j] = to_u * to_u;
+        for (int i = 0; i < count; ++i) u[i] = to_u * f[i];
+      }
+    } else {
+      // M = I + C'TC = LL'; F = L^{-1}[y | R]; Y = L^{-1}C'; B = Y'Y; U = Y'F.
+      const Eigen::Map<const MatrixXd> c(c_.data() + static_cast<std::size_t>(j) * K * K, K, K);
+      m.noalias() = c.transpose().lazyProduct((t * c).eval());
+      m.diagonal().array() += 1;
+      llt.compute(m);
+      if (llt.info() != Eigen::Success) return std::nan("");
+      for (int a = 0; a < K; ++a) log_determinant += 2 * std::log(llt.matrixLLT()(a, a));
+      Eigen::Map<MatrixXd> fj(f.data(), K, count);
+      fj = Eigen::Map<const MatrixXd>(r, K, count);
+      llt.matrixL().solveInPlace(fj);
+      if (derivatives) {
+        yl = c.transpose();
+        llt.matrixL().solveInPlace(yl);
+        Eigen::Map<MatrixXd>(b_.data() + static_cast<std::size_t>(j) * K * K, K, K).noalias() =
+            yl.transpose().lazyProduct(yl);
+        Eigen::Map<MatrixXd>(u, K, count).noalias() = yl.transpose().lazyProduct(fj);
+      }
+    }
+    if (!dense_[j]) {
+      add_sparse(column, count, f.data(), u, derivatives);
+      continue;
+    }
+    for (int a = 0; a < K; ++a)
+      for (int i = 0; i < count; ++i) {
+        panel_[a](column[i], used) = f[i * K + a];
+        if (derivatives) panel_u_[a](column[i], used) = u[i * K + a];
+      }
+    if (++used == panel_columns) {
+      flush_panels(used, derivatives);
+      used = 0;
+    }
+  }
+  flush_panels(used, derivatives);
+  return log_determinant;
+}
+
+CriterionValue LargeCriterion::evaluate(const std::vector<double>& lambda, bool derivatives) {
+  const kernels::Shape& s = shape_;
+  CriterionValue value;
+  value.deviance = 1e300;
+  if (derivatives) {
+    value.gradient = VectorXd::Zero(m_);
+    value.hessian = MatrixXd::Zero(m_, m_);
+    value.information = MatrixXd::Zero(m_, m_);
+    if (derivative_matrices() && derivative_.empty()) derivative_.assign(streamed_parameters_, MatrixXd(O_, O_));
+  }
+  lambda_.resize(s.terms);
+  MatrixXd t = MatrixXd::Zero(K_, K_);
+  for (int b = 0; b < s.terms; ++b) {
+    const kernels::TermShape& term = s.term[b];
+    lambda_[b] = Eigen::Map<const Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>>(
+        lambda.data() + term.lambda, term.k, term.k);
+    if (term.stage == 0) t.block(term.column, term.column, term.k, term.k) = lambda_[b] * lambda_[b].transpose();
+  }
+
+  // The streamed stage, then S = I + Lambda'Gamma_11 Lambda = LL'.
+  cross_ = constant_;
+  double log_determinant = stream(t, derivatives);
+  const ConstBlock gamma_11(cross_.data() + static_cast<Index>(1 + p_) * (N_ + 1), q_, q_, Eigen::OuterStride<>(N_));
+  MatrixXd pc = cross_.block(1 + p_, 0, q_, 1 + p_);  // L^{-1}Lambda'Gamma_1c
+  if (q_ > 0) {
+    factor_ = gamma_11;
+    congruence(factor_.data(), q_, false);
+    factor_.diagonal().array() += 1;
+    int info = 0;
+    dpotrf_("L", &q_, factor_.data(), &q_, &info);
+    if (info != 0) return value;
+    for (int i = 0; i < q_; ++i) log_determinant += 2 * std::log(factor_(i, i));
+    multiply_lambda(pc.data(), q_, 1 + p_, true);
+    solve(false, pc.data(), q_, 1 + p_);
+  }
+
+  // X.
+  MatrixXd g = cross_.topLeftCorner(1 + p_, 1 + p_);
+  g.triangularView<Eigen::StrictlyUpper>() = g.transpose();
+  g.noalias() -= pc.transpose() * pc;
+  x_information_ = g.bottomRightCorner(p_, p_);
+  const Eigen::LLT<MatrixXd> x(x_information_);
+  value.r2 = g(0, 0);
+  beta_ = g.col(0).tail(p_);
+  double log_x = 0;
+  if (p_ > 0) {
+    if (x.info() != Eigen::Success) return value;
+    for (int i = 0; i < p_; ++i) log_x += 2 * std::log(x.matrixLLT()(i, i));
+    x.matrixL().solveInPlace(beta_);
+    value.r2 -= beta_.squaredNorm();
+    x.matrixU().solveInPlace(beta_);
+  }
+  if (!(value.r2 > 0)) return value;
+  const double deviance = log_determinant + s.degrees * std::log(value.r2) + s.constant + (s.reml ? log_x : 0.0);
+  if (!std::isfinite(deviance)) return value;
+  value.deviance = deviance;
+  value.ok = true;
+  if (!derivatives) return value;
+
+  // The adjoints: v for r^2 = v'Gamma v, Phi for the log-determinants.
+  const double n_over_r2 = s.degrees / value.r2;
+  VectorXd v(N_);
+  v[0] = 1;
+  v.segment(1, p_) = -beta_;
+  MatrixXd phi_xx = MatrixXd::Zero(p_, p_);
+  if (s.reml && p_ > 0) phi_xx = x.solve(MatrixXd::Identity(p_, p_));
+  MatrixXd h = pc, u1 = cross_.block(1 + p_, 0, q_, 1 + p_);  // K Gamma_1c and (I - Gamma_11 K) Gamma_1c
+  phi_.resize(O_, O_);
+  phi_.topLeftCorner(p_, p_) = phi_xx;
+  if (q_ > 0) {
+    solve(true, h.data(), q_, 1 + p_);
+    multiply_lambda(h.data(), q_, 1 + p_, false);
+    v.tail(q_).noalias() = -h * v.head(1 + p_);
+
+    // P = L^{-1}Lambda'Gamma_11 in the last rows of psi_.
+    psi_.resize(O_, q_);
+    double* dense_psi = psi_.data() + p_;
+    mirror(gamma_11.data(), N_, dense_psi, O_, q_);
+    multiply_lambda(dense_psi, O_, q_, true);
+    solve(false, dense_psi, O_, q_);
+    u1.noalias() -= psi_.bottomRows(q_).transpose() * pc;
+    dense_modes_ = u1 * v.head(1 + p_);
+
+    // K = Lambda S^{-1} Lambda' in the last block of phi_.
+    Block k(phi_.data() + static_cast<Index>(p_) * (O_ + 1), q_, q_, Eigen::OuterStride<>(O_));
+    k = factor_;
+    int info = 0;
+    dpotri_("L", &q_, k.data(), &O_, &info);
+    congruence(k.data(), O_, true);
+    phi_.bottomLeftCorner(q_, p_).noalias() = -h.rightCols(p_) * phi_xx;
+    if (s.reml && p_ > 0) {
+      // K + H Phi_xx H' on the lower triangle
+      MatrixXd half = h.rightCols(p_);
+      x.matrixU().solveInPlace<Eigen::OnTheRight>(half);
+      const double one = 1;
+      dsyrk_("L", "N", &q_, &p_, &one, half.data(), &q_, &one, k.data(), &O_);
+    }
+  }
+
+  applied_ = MatrixXd::Zero(O_, m_);
+  products_ = MatrixXd::Zero(m_, m_);
+  forms_ = VectorXd::Zero(m_);
+  descend_streamed(v, n_over_r2, value);
+  MatrixXd half_u1 = u1.rightCols(p_);
+  if (s.reml && p_ > 0 && q_ > 0) x.matrixU().solveInPlace<Eigen::OnTheRight>(half_u1);
+  descend_dense(half_u1, n_over_r2, value);
+  if (exact_) add_exact_hessian(u1.rightCols(p_), phi_xx, h.rightCols(p_), value);
+
+  // q_ab = (E_a c)'Z'PZ(E_b c): the dense terms and X are projected out.
+  MatrixXd projected = applied_.bottomRows(q_), of_x = applied_.topRows(p_);
+  if (q_ > 0) {
+    multiply_lambda(projected.data(), q_, m_, true);
+    solve(false, projected.data(), q_, m_);
+    of_x.noalias() -= pc.rightCols(p_).transpose() * projected;
+  }
+  if (p_ > 0) x.matrixL().solveInPlace(of_x);
+  products_ = products_.selfadjointView<Eigen::Lower>();
+  products_.noalias() -= projected.transpose() * projected;
+  products_.noalias() -= of_x.transpose() * of_x;
+  const MatrixXd squares = (n_over_r2 / value.r2) * forms_ * forms_.transpose();
+  value.information = n_over_r2 * products_ - squares;
+  if (exact_)
+    value.hessian = MatrixXd(value.hessian.selfadjointView<Eigen::Lower>()) + 2 * n_over_r2 * products_ - squares;
+  else
+    value.hessian = value.information;
+  return value;
+}
+
+void LargeCriterion::finish_level(int j, const VectorXd& v, const MatrixXd& d, double n_over_r2,
+                                  CriterionValue& value) {
+  const int count = static_cast<int>(first_[j + 1] - first_[j]);
+  const int* column = column_.data() + first_[j];
+  const double* u = u_.data() + first_[j] * K_;
+  const Eigen::Map<const MatrixXd> b(b_.data() + static_cast<std::size_t>(j) * K_ * K_, K_, K_);
+  double* c = streamed_modes_.data() + static_cast<Index>(j) * K_;
+  for (int a = 0; a < K_; ++a) c[a] = 0;
+  for (int i = 0; i < count; ++i)
+    for (int a = 0; a < K_; ++a) c[a] += u[i * K_ + a] * v[column[i]];
+  for (int x = 0; x < streamed_parameters_; ++x) {
+    const Direction e = direction_[x];
+    const double twice = e.i == e.j ? 1 : 2;
+    value.gradient[x] += twice * (b(e.i, e.j) - d(e.i, e.j) - n_over_r2 * c[e.i] * c[e.j]);
+    forms_[x] += twice * c[e.i] * c[e.j];
+    double* applied = applied_.data() + static_cast<Index>(x) * O_;
+    for (int i = 1; i < count; ++i) {
+      double t = u[i * K_ + e.i] * c[e.j];
+      if (e.i != e.j) t += u[i * K_ + e.j] * c[e.i];
+      applied[column[i] - 1] += t;
+    }
+    for (int z = 0; z <= x; ++z) {
+      const Direction f = direction_[z];
+      double t = c[e.i] * b(e.j, f.i) * c[f.j];
+      if (e.i != e.j) t += c[e.j] * b(e.i, f.i) * c[f.j];
+      if (f.i != f.j) t += c[e.i] * b(e.j, f.j) * c[f.i];
+      if (e.i != e.j && f.i != f.j) t += c[e.j] * b(e.i, f.j) * c[f.i];
+      products_(x, z) += t;
+      if (exact_)
+        value.hessian(x, z) += trace_of_four(d, b, e.i, e.j, f.i, f.j) + trace_of_four(b, d, e.i, e.j, f.i, f.j) -
+                               trace_of_four(b, b, e.i, e.j, f.i, f.j);
+    }
+  }
+}
+
+void LargeCriterion::descend_streamed(const VectorXd& v, double n_over_r2, CriterionValue& value) {
+  const int K = K_;
+  streamed_modes_.resize(static_cast<Index>(shape_.nodes[0]) * K);
+  MatrixXd d(K, K);
+  VectorXd half(K);
+  std::vector<int> waiting;
+  const auto flush = [&] {
+    const int used = static_cast<int>(waiting.size());
+    if (used == 0) return;
+    const double one = 1, zero = 0;
+    for (int a = 0; a < K; ++a) {
+      phi_panel_[a].resize(O_, panel_columns);
+      if (O_ > 0)
+        dsymm_("L", "L", &O_, &used, &one, phi_.data(), &O_, panel_u_[a].data() + 1, &N_, &zero, phi_panel_[a].data(),
+               &O_);
+    }
+    for (int w = 0; w < used; ++w) {
+      for (int a = 0; a < K; ++a)
+        for (int b = 0; b < K; ++b) d(a, b) = panel_u_[a].col(w).tail(O_).dot(phi_panel_[b].col(w));
+      finish_level(waiting[w], v, d, n_over_r2, value);
+    }
+    for (int a = 0; a < K; ++a) panel_u_[a].leftCols(used).setZero();
+    waiting.clear();
+  };
+  for (int j = 0; j < shape_.nodes[0]; ++j) {
+    const int count = static_cast<int>(first_[j + 1] - first_[j]);
+    const int* column = column_.data() + first_[j];
+    const double* u = u_.data() + first_[j] * K;
+    if (dense_[j]) {
+      for (int a = 0; a < K; ++a)
+        for (int i = 0; i < count; ++i) panel_u_[a](column[i], static_cast<Index>(waiting.size())) = u[i * K + a];
+      waiting.push_back(j);
+      if (waiting.size() == panel_columns) flush();
+      continue;
+    }
+    // D = U Phi U' from Phi's lower triangle: its half, and then the other half.
+    d.setZero();
+    for (int i = 1; i < count; ++i) {
+      const double* phi = phi_.data() + static_cast<Index>(column[i] - 1) * O_ - 1;
+      for (int a = 0; a < K; ++a) {
+        double t = 0.5 * phi[column[i]] * u[i * K + a];
+        for (int e = i + 1; e < count; ++e) t += phi[column[e]] * u[e * K + a];
+        half[a] = t;
+      }
+      for (int b = 0; b < K; ++b)
+        for (int a = 0; a < K; ++a) d(a, b) += half[a] * u[i * K + b];
+    }
+    d += d.transpose().eval();
+    finish_level(j, v, d, n_over_r2, value);
+  }
+  flush();
+}
+
+void LargeCriterion::descend_dense(const MatrixXd& half_u1, double n_over_r2, CriterionValue& value) {
+  if (q_ == 0) return;
+  const kernels::Shape& s = shape_;
+  const double one = 1, minus = -1, zero = 0;
+  const double* gamma_11 = cross_.data() + static_cast<Index>(1 + p_) * (N_ + 1);
+  const auto p = psi_.bottomRows(q_);
+  const VectorXd& c = dense_modes_;
+  if (exact_) {
+    q11_ = ConstBlock(gamma_11, q_, q_, Eigen::OuterStride<>(N_));
+    dsyrk_("L", "T", &q_, &q_, &minus, psi_.data() + p_, &O_, &one, q11_.data(), &q_);
+    if (s.reml && p_ > 0) dsyrk_("L", "N", &q_, &p_, &minus, half_u1.data(), &q_, &one, q11_.data(), &q_);
+  }
+  const int dense = m_ - streamed_parameters_;
+  MatrixXd direction = MatrixXd::Zero(q_, dense);  // E_a c
+  for (const DenseLevel& level : levels_)
+    for (int i = 0; i < level.k; ++i)
+      for (int j = 0; j <= i; ++j) {
+        const int a = s.term[level.term].parameter + kernels::triangle(i, j), oi = level.column + i,
+                  oj = level.column + j;
+        double t;
+        if (exact_) {
+          t = q11_(oi, oj);
+        } else {
+          t = gamma_11[static_cast<Index>(oj) * N_ + oi] - p.col(oi).dot(p.col(oj));
+          if (s.reml) t -= half_u1.row(oi).dot(half_u1.row(oj));
+        }
+        const double twice = i == j ? 1 : 2;
+        value.gradient[a] += twice * (t - n_over_r2 * c[oi] * c[oj]);
+        forms_[a] += twice * c[oi] * c[oj];
+        direction(oi, a - streamed_parameters_) += c[oj];
+        if (i != j) direction(oj, a - streamed_parameters_) += c[oi];
+      }
+  products_.bottomLeftCorner(dense, streamed_parameters_) +=
+      direction.transpose() * applied_.block(p_, 0, q_, streamed_parameters_);
+  MatrixXd applied(q_, dense);
+  dsymm_("L", "L", &q_, &dense, &one, gamma_11, &N_, direction.data(), &q_, &zero, applied.data(), &q_);
+  products_.bottomRightCorner(dense, dense) += direction.transpose() * applied;
+  applied_.bottomRightCorner(q_, dense) = applied;
+  applied_.topRightCorner(p_, dense) = cross_.block(1 + p_, 1, q_, p_).transpose() * direction;
+}
+
+void LargeCriterion::add_exact_hessian(const MatrixXd& u1, const MatrixXd& phi_xx, const MatrixXd& h,
+                                       CriterionValue& value) {
+  if (O_ == 0) return;
+  const kernels::Shape& s = shape_;
+  const double one = 1, zero = 0;
+  if (q_ > 0) {
+    // Psi = [-Phi_xx U_1'; I - Lambda L^{-T}P + H Phi_xx U_1']
+    double* dense_psi = psi_.data() + p_;
+    solve(true, dense_psi, O_, q_);
+    multiply_lambda(dense_psi, O_, q_, false);
+    psi_.bottomRows(q_) *= -1;
+    psi_.bottomRows(q_).diagonal().array() += 1;
+    if (p_ > 0) {
+      psi_.topRows(p_).noalias() = -phi_xx * u1.transpose();
+      if (s.reml) psi_.bottomRows(q_).noalias() -= h * psi_.topRows(p_);
+    }
+
+    mirror(q11_.data(), q_, q11_.data(), q_, q_);
+    for (int b = 0; b < s.terms; ++b)
+      for (int b2 = 0; b2 <= b; ++b2) {
+        const kernels::TermShape &term = s.term[b], &other = s.term[b2];
+        if (term.stage == 0 || other.stage == 0) continue;
+        if (term.k == 1 && other.k == 1) {
+          value.hessian(term.parameter, other.parameter) -=
+              q11_.block(term.column, other.column, term.levels, other.levels).squaredNorm();
+          continue;
+        }
+        for (int l2 = 0; l2 < other.levels; ++l2)
+          for (int l = 0; l < term.levels; ++l) {
+            const auto block = q11_.block(term.column + l * term.k, other.column + l2 * other.k, term.k, other.k);
+            for (int i = 0; i < term.k; ++i)
+              for (int j = 0; j <= i; ++j)
+                for (int k = 0; k < other.k; ++k)
+                  for (int e = 0; e <= k; ++e) {
+                    const int a = term.parameter + kernels::triangle(i, j),
+                              a2 = other.parameter + kernels::triangle(k, e);
+                    if (a2 <= a) value.hessian(a, a2) -= trace_of_four(block, block, i, j, k, e);
+                  }
+          }
+      }
+  }
+  for (int x = 0; x < streamed_parameters_; ++x) {
+    MatrixXd& dg = derivative_[x];
+    work_.resize(O_, O_);
+    if (q_ > 0) {
+      dsymm_("L", "L", &O_, &q_, &one, dg.data(), &O_, psi_.data(), &O_, &zero, work_.data(), &O_);
+      for (const DenseLevel& level : levels_)
+        for (int i = 0; i < level.k; ++i)
+          for (int j = 0; j <= i; ++j) {
+            const double t = psi_.col(level.column + i).dot(work_.col(level.column + j));
+            value.hessian(s.term[level.term].parameter + kernels::triangle(i, j), x) += i == j ? t : 2 * t;
+          }
+    }
+    mirror(dg.data(), O_, dg.data(), O_, O_);
+    dsymm_("L", "L", &O_, &O_, &one, phi_.data(), &O_, dg.data(), &O_, &zero, work_.data(), &O_);
+    dg.swap(work_);
+    for (int z = 0; z <= x; ++z) value.hessian(x, z) -= trace_of_product(dg, derivative_[z]);
+  }
+}
+
+MatrixXd LargeCriterion::modes(int b) const {
+  const kernels::TermShape& term = shape_.term[b];
+  if (term.stage > 0) {
+    const Eigen::Map<const MatrixXd> c(dense_modes_.data() + term.column, term.k, term.levels);
+    return c.transpose();
+  }
+  MatrixXd c(shape_.nodes[0], term.k);
+  for (int j = 0; j < shape_.nodes[0]; ++j)
+    for (int i = 0; i < term.k; ++i)
+      c(model_.level_of_node(b, j), i) = streamed_modes_[static_cast<Index>(j) * K_ + term.column + i];
+  return c;
+}
+
+}  // namespace
+
+std::unique_ptr<Criterion> make_large_criterion(const Model& model, const VectorXd& y, const LargeOptions& options) {
+  return std::make_unique<LargeCriterion>(model, y, options);
+}
+
+}  // namespace batchlmm
