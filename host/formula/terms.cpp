@@ -99,29 +99,21 @@ private:
       return sets;
     }
     if (e.name == "^") return power(e);
-    if (e.name == ":" || e.name == "*") {
-      Sets l = expand(left);
-      Sets r = expand(right);
-      if (e.name == ":") {
-        if (l.empty()) fail("nothing to interact with on the left of ':'; 0 and 1 are no variables", left);
-        if (r.empty()) fail("nothing to interact with on the right of ':'; 0 and 1 are no variables", right);
-        return distinct(products(l, r, e), e);
-      }
-      Sets crossed = products(l, r, e);
-      append(l, std::move(r));
-      append(l, std::move(crossed));
-      return distinct(std::move(l), e);
+    if (e.name != ":" && e.name != "*" && e.name != "/" && e.name != "%in%")
+      fail("'" + e.name + "' has no meaning between terms; arithmetic stands in I()", e);
+    Sets l = expand(left);
+    Sets r = expand(right);
+    // R takes "1 * x" for nothing at all; more likely I(1 * x) or 1 + x is meant.
+    if (l.empty()) fail("expected a variable left of '" + e.name + "'; 0 and 1 are none", left);
+    if (e.name == ":") {
+      if (r.empty()) fail("expected a variable right of ':'; 0 and 1 are none", right);
+      return distinct(products(l, r, e), e);
     }
-    if (e.name == "/") {
-      Sets sets = expand(left);
-      append(sets, products({united(sets)}, expand(right), e));
-      return distinct(std::move(sets), e);
-    }
-    if (e.name == "%in%") {
-      const Sets sets = expand(left);
-      return distinct(products(sets, {united(expand(right))}, e), e);
-    }
-    fail("'" + e.name + "' has no meaning between terms; arithmetic stands in I()", e);
+    if (e.name == "%in%") return distinct(products(l, {united(r)}, e), e);
+    Sets crossed = e.name == "*" ? products(l, r, e) : products({united(l)}, r, e);
+    if (e.name == "*") append(l, std::move(r));
+    append(l, std::move(crossed));
+    return distinct(std::move(l), e);
   }
 
   // NOLINTNEXTLINE(misc-no-recursion)
