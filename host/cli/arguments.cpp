@@ -29,7 +29,8 @@ std::vector<std::string> split_lists(const std::string& option, const std::vecto
       const auto comma = list.find(',', first);
       parts.push_back(list.substr(first, comma == std::string::npos ? comma : comma - first));
       if (parts.back().empty()) {
-        throw InputError(option + ": expected names separated by commas, found '" + list + "'");
+        throw InputError(
+            std::string(option).append(": expected names separated by commas, found '").append(list).append("'"));
       }
       if (comma == std::string::npos) break;
       first = comma + 1;

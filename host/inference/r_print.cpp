@@ -208,7 +208,8 @@ std::vector<std::string> r_make_names(const std::vector<std::string>& names) {
     const std::string base = name;
     int& number = next[base];
     do {
-      name = base + "." + std::to_string(++number);
+      name = base;
+      name.append(".").append(std::to_string(++number));
     } while (taken.count(name) > 0);
     taken.insert(name);
     seen.insert(name);
