@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "batchlmm/error.hpp"
+#include "host/batch/starts.hpp"
 #include "host/inference/optimize.hpp"
 #include "host/model/check_model.hpp"
 #include "host/model/model.hpp"

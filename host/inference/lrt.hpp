@@ -8,44 +8,40 @@
 #include <optional>
 #include <string>
 
+#include "host/batch/backend.hpp"
+#include "host/batch/replicates.hpp"
 #include "host/inference/fit.hpp"
 
 namespace batchlmm {
 
-/// How a replicate ended; every replicate has exactly one.
-enum class Status : std::uint8_t { converged, boundary, iteration_limit, not_positive_definite, non_finite };
-inline constexpr int status_count = 5;
-/// @return "converged", "boundary", "iteration_limit", "not_positive_definite", "non_finite"
-const char* status_name(Status status);
-
-enum class BackendChoice { automatic, cpu, cuda };
-
 struct BootstrapOptions {
   std::uint64_t replicates = 0;
-  std::uint64_t first = 0;          ///< index of the first replicate (shards)
+  std::uint64_t first = 0;  ///< index of the first replicate (shards)
   std::uint64_t seed = 1;
   BackendChoice backend = BackendChoice::automatic;
-  int threads = 0;                  ///< 0: all cores
-  std::string out;                  ///< every replicate to this file (.parquet, .csv, .arrow); empty: none is kept
-  std::function<void(std::uint64_t done, std::uint64_t total)> progress;  ///< called now and then, from one thread at a time; may be empty
+  int threads = 0;  ///< 0: all cores
+  std::string out;  ///< every replicate to this file (.parquet, .csv, .arrow); empty: none is kept
+  std::function<void(std::uint64_t done, std::uint64_t total)>
+      progress;  ///< called now and then, from one thread at a time; may be empty
 };
 
 struct BootstrapTest {
   std::uint64_t replicates = 0, used = 0, extreme = 0;
-  double p = 0;                         ///< (1 + extreme) / (1 + used)
-  std::array<double, 2> interval{};     ///< 95 % Monte-Carlo (Clopper-Pearson) interval of the p-value
+  double p = 0;                      ///< (1 + extreme) / (1 + used)
+  std::array<double, 2> interval{};  ///< 95 % Monte-Carlo (Clopper-Pearson) interval of the p-value
   double mean_statistic = 0;
-  double share_zero = 0;                ///< share of used replicates with statistic 0
-  std::array<std::uint64_t, status_count> status{};   ///< counts by Status; a replicate's status is the worse of its two fits'
+  double share_zero = 0;  ///< share of used replicates with statistic 0
+  std::array<std::uint64_t, status_count>
+      status{};  ///< counts by Status; a replicate's status is the worse of its two fits'
   std::uint64_t singular_null = 0, singular_full = 0;
-  std::string backend;                  ///< "cpu" or "cuda"
+  std::string backend;  ///< "cpu" or "cuda"
   int threads = 1;
   double seconds = 0, replicates_per_second = 0;
   std::uint64_t seed = 0;
 };
 
 struct LikelihoodRatioTest {
-  Fit null, full;                       ///< both by ML
+  Fit null, full;  ///< both by ML
   double statistic = 0;
   int df = 0;
   double p_chisq = 0;

@@ -8,10 +8,6 @@
 namespace batchlmm {
 namespace {
 
-/// Above this many columns in the dense Schur complement only the first starting points are tried: there is no lack of
-/// levels then, and the several minima of small unbalanced designs do not occur.
-constexpr int many_columns = 100;
-
 /// The parts of the kernels' workspace that the optimizer reads and writes.
 struct OptimizerMemory {
   explicit OptimizerMemory(const kernels::Shape& s) {
@@ -44,27 +40,6 @@ struct OptimizerMemory {
 };
 
 }  // namespace
-
-std::vector<std::vector<double>> default_starts(const Model& model) {
-  const kernels::Shape& s = model.shape();
-  // cl^2 = ratio: the share of the term's variance in a level's mean, relative to the error's.
-  const auto start = [&](auto ratio_of) {
-    std::vector<double> lambda(s.lambdas, 0.0);
-    for (int b = 0; b < s.terms; ++b)
-      for (int i = 0; i < s.term[b].k; ++i) lambda[s.term[b].lambda + i * s.term[b].k + i] = std::sqrt(ratio_of(b));
-    return lambda;
-  };
-  std::vector<std::vector<double>> starts;
-  starts.push_back(start([](int) { return 1.0; }));
-  if (model.plan().schur > many_columns) return starts;
-  starts.push_back(start([&](int b) { return 0.3 / s.term[b].scale; }));
-  starts.push_back(start([](int) { return 10.0; }));
-  if (s.terms > 1)
-    for (int zero = 0; zero < s.terms; ++zero)
-      starts.push_back(
-          start([&](int b) { return b == zero ? (s.term[b].k == 1 ? 0.0 : 1e-3 / s.term[b].scale) : 1.0; }));
-  return starts;
-}
 
 Optimum minimize(Criterion& criterion, const Model& model, const std::vector<std::vector<double>>& starts) {
   const kernels::Shape& s = model.shape();

@@ -17,10 +17,6 @@ struct Optimum {
   double gradient_norm = 0;  ///< largest |gradient| over the free coordinates, each on the scale of its standard error
 };
 
-/// Starting points (each all terms' factors): a unit variance ratio, a large and a small one, and every term in turn at
-/// zero.
-std::vector<std::vector<double>> default_starts(const Model& model);
-
 /// @param starts  at least one
 Optimum minimize(Criterion& criterion, const Model& model, const std::vector<std::vector<double>>& starts);
 

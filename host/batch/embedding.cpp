@@ -1,0 +1,89 @@
+#include "host/batch/embedding.hpp"
+
+#include <fmt/format.h>
+
+#include <Eigen/QR>
+
+#include "batchlmm/error.hpp"
+
+namespace batchlmm {
+namespace {
+
+/// Share of a column's norm that may lie outside the larger model's columns.
+constexpr double nested_tolerance = 1e-8;
+
+std::string join(const std::vector<std::string>& names) {
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "" : " + ") + name;
+  return text;
+}
+
+}  // namespace
+
+Embedding embed(const Model& null, const Model& full) {
+  const ModelMatrices &m0 = null.matrices(), &m1 = full.matrices();
+  if (m0.response != m1.response)
+    throw ModelError(
+        fmt::format("the two models have different responses: \"{}\" and \"{}\"", m0.response, m1.response));
+  if (m0.rows != m1.rows)
+    throw ModelError(
+        fmt::format("the two models are fitted to different rows ({} and {}): a variable of one is missing where the "
+                    "other's is not",
+                    m0.rows.size(), m1.rows.size()));
+  if (m0.y != m1.y || m0.offset != m1.offset) throw ModelError("the two models have different responses or offsets");
+  const Eigen::Index n = m0.y.size();
+  const Eigen::MatrixXd &x0 = null.x_gauge().columns, &x1 = full.x_gauge().columns;
+  if (x0.cols() > 0) {
+    const Eigen::MatrixXd inside = x1 * (x1.transpose() * x0 / static_cast<double>(n));
+    if (x1.cols() == 0 || ((x0 - inside).norm() > nested_tolerance * x0.norm()))
+      throw ModelError(fmt::format("the models are not nested: the fixed effects of \"{}\" are not all in \"{}\"",
+                                   m0.formula, m1.formula));
+  }
+  Embedding e;
+  std::vector<int> filled(full.shape().terms, 0);
+  for (int b = 0; b < null.shape().terms; ++b) {
+    const RandomTerm& t0 = m0.random[null.term_of(b)];
+    const Eigen::MatrixXd& z0 = null.z_gauge(null.term_of(b)).columns;
+    bool found = false;
+    for (int f = 0; f < full.shape().terms && !found; ++f) {
+      const RandomTerm& t1 = m1.random[full.term_of(f)];
+      if (t1.level_of_row != t0.level_of_row || filled[f] + z0.cols() > t1.z.cols()) continue;
+      const Eigen::MatrixXd& z1 = full.z_gauge(full.term_of(f)).columns;
+      const Eigen::MatrixXd map = z1.colPivHouseholderQr().solve(z0);
+      if ((z0 - z1 * map).norm() > nested_tolerance * z0.norm()) continue;
+      found = true;
+      e.term.push_back(f);
+      e.column.push_back(filled[f]);
+      filled[f] += static_cast<int>(z0.cols());
+      for (Eigen::Index i = 0; i < map.rows(); ++i)
+        for (Eigen::Index j = 0; j < map.cols(); ++j) e.map.push_back(map(i, j));
+    }
+    if (!found)
+      throw ModelError(
+          fmt::format("the models are not nested: the random-effects term ({} | {}) of \"{}\" is not in \"{}\"",
+                      join(t0.names), t0.group, m0.formula, m1.formula));
+  }
+  const int df = full.shape().p + full.shape().parameters - null.shape().p - null.shape().parameters;
+  if (df <= 0)
+    throw ModelError(
+        fmt::format("the models are not nested: \"{}\" has no more parameters than \"{}\"", m1.formula, m0.formula));
+  return e;
+}
+
+std::vector<double> Embedding::apply(const Model& null, const Model& full, const std::vector<double>& lambda) const {
+  std::vector<double> out(full.shape().lambdas, 0.0);
+  const double* at = map.data();
+  for (int b = 0; b < null.shape().terms; ++b) {
+    const kernels::TermShape &from = null.shape().term[b], &to = full.shape().term[term[b]];
+    for (int i = 0; i < to.k; ++i)
+      for (int c = 0; c < from.k; ++c) {
+        double t = 0;
+        for (int q = 0; q < from.k; ++q) t += at[i * from.k + q] * lambda[from.lambda + q * from.k + c];
+        out[to.lambda + i * to.k + column[b] + c] = t;
+      }
+    at += to.k * from.k;
+  }
+  return out;
+}
+
+}  // namespace batchlmm
