@@ -23,7 +23,8 @@ constexpr Kind kinds[] = {
 constexpr int always_large = -1;
 
 /// User-scale lambdas, per model term: models that order their terms differently can be compared.
-std::vector<Eigen::MatrixXd> random_lambda(const ModelMatrices& matrices, bool singular, std::mt19937_64& rng) {
+std::vector<Eigen::MatrixXd> random_lambda(const ModelMatrices& matrices, bool singular) {
+  std::mt19937_64 rng(99);
   std::normal_distribution<double> normal;
   std::vector<Eigen::MatrixXd> lambda;
   for (const RandomTerm& term : matrices.random) {
@@ -62,14 +63,12 @@ double relative_error(const Eigen::MatrixXd& found, const Eigen::MatrixXd& expec
   return (found - expected).cwiseAbs().maxCoeff() / (1e-3 + expected.cwiseAbs().maxCoeff());
 }
 
-void expect_the_kernels_criterion(const std::shared_ptr<ModelMatrices>& matrices, Method method, bool singular,
-                                  const LargeOptions& options) {
+void expect_the_kernels_criterion(const std::shared_ptr<ModelMatrices>& matrices, Method method,
+                                  const std::vector<Eigen::MatrixXd>& lambda, const LargeOptions& options) {
   // Arrange
   const Model small(matrices, method), large(matrices, method, always_large);
   ASSERT_FALSE(small.is_large());
   ASSERT_TRUE(large.is_large());
-  std::mt19937_64 rng(99);
-  const std::vector<Eigen::MatrixXd> lambda = random_lambda(*matrices, singular, rng);
   const auto expected = make_criterion(small, matrices->y);
   const auto found = make_large_criterion(large, matrices->y, options);
 
@@ -109,7 +108,7 @@ void expect_the_kernels_criterion_on_every_kind(const LargeOptions& options) {
                                             << (method == Method::reml) << " seed " << seed);
           const auto matrices = oracle::random_model(kind, k, 1000 * static_cast<int>(kind) + 100 * k + seed);
           if (seed == 3) matrices->X.resize(matrices->X.rows(), 0);
-          expect_the_kernels_criterion(matrices, method, seed == 4, options);
+          expect_the_kernels_criterion(matrices, method, random_lambda(*matrices, seed == 4), options);
         }
 }
 
@@ -127,6 +126,98 @@ TEST(LargeCriterion, AgreesWithTheKernelsWhereLevelsAreMixed) {
 
 TEST(LargeCriterion, GivesTheAverageInformationWhereTheExactHessianIsTooExpensive) {
   expect_the_kernels_criterion_on_every_kind({.largest_exact_hessian = -1});
+}
+
+/// Crossed factors with slopes, larger than the tiles and panels of the dense algebra; few rows a level.
+std::shared_ptr<ModelMatrices> crossed_model() {
+  std::mt19937_64 rng(5);
+  std::normal_distribution<double> normal;
+  constexpr int n = 700;
+  auto m = std::make_shared<ModelMatrices>();
+  m->y = Eigen::VectorXd::NullaryExpr(n, [&] { return normal(rng); });
+  m->offset = Eigen::VectorXd::Zero(n);
+  m->X = Eigen::MatrixXd::NullaryExpr(n, 3, [&] { return normal(rng); });
+  const auto add = [&](int levels, int k) {
+    RandomTerm t;
+    for (int l = 0; l < levels; ++l) t.levels.push_back(std::to_string(l));
+    for (int i = 0; i < n; ++i) t.level_of_row.push_back(i < levels ? i : static_cast<int>(rng() % levels));
+    t.names.resize(k);
+    t.z = Eigen::MatrixXd::NullaryExpr(n, k, [&] { return normal(rng); });
+    m->random.push_back(t);
+  };
+  add(90, 2);
+  add(61, 2);
+  add(7, 1);
+  return m;
+}
+
+TEST(LargeCriterion, AgreesWithTheKernelsOnManyLevels) {
+  const auto matrices = crossed_model();
+  for (double dense_share : {0.0, 0.15, 2.0})
+    for (bool singular : {false, true})
+      for (Method method : {Method::ml, Method::reml})
+        expect_the_kernels_criterion(matrices, method, random_lambda(*matrices, singular),
+                                     {.dense_share = dense_share});
+}
+
+TEST(LargeCriterion, AgreesWithTheKernelsAsTBecomesSingular) {
+  // From where the dense terms' T is inverted to where it is not.
+  const auto matrices = crossed_model();
+  for (double scale : {1e-1, 1e-2, 5e-3, 3e-3, 2e-3, 1e-3, 1e-5}) {
+    SCOPED_TRACE(scale);
+    std::vector<Eigen::MatrixXd> lambda;
+    for (const RandomTerm& term : matrices->random)
+      lambda.push_back(scale * Eigen::MatrixXd::Identity(term.z.cols(), term.z.cols()));
+    expect_the_kernels_criterion(matrices, Method::reml, lambda, {});
+  }
+}
+
+TEST(LargeCriterion, SaysThatItIsNotFiniteAndRecovers) {
+  // Arrange
+  const auto matrices = crossed_model();
+  const Model model(matrices, Method::ml, always_large);
+  const auto criterion = make_large_criterion(model, matrices->y);
+  const std::vector<double> lambda(model.shape().lambdas, 0.5),
+      infinite(model.shape().lambdas, std::numeric_limits<double>::infinity());
+  const CriterionValue before = criterion->evaluate(lambda, true);
+
+  // Act
+  const CriterionValue value = criterion->evaluate(infinite, true);
+  const CriterionValue after = criterion->evaluate(lambda, true);
+
+  // Assert
+  EXPECT_FALSE(value.ok);
+  EXPECT_EQ(value.deviance, 1e300);
+  EXPECT_TRUE(after.ok);
+  EXPECT_EQ(after.deviance, before.deviance);
+  EXPECT_EQ(after.hessian, before.hessian);
+}
+
+TEST(LargeCriterion, SaysHowMuchMemoryIsMissing) {
+  // Arrange: two crossed factors with 300,000 levels each
+  constexpr int n = 300'001;
+  auto matrices = std::make_shared<ModelMatrices>();
+  matrices->y = Eigen::VectorXd::LinSpaced(n, 0, 1);
+  matrices->offset = Eigen::VectorXd::Zero(n);
+  matrices->X = Eigen::MatrixXd::Ones(n, 1);
+  for (int term = 0; term < 2; ++term) {
+    RandomTerm t;
+    t.names = {"(Intercept)"};
+    t.z = Eigen::MatrixXd::Ones(n, 1);
+    t.levels.resize(n - 1);
+    for (int i = 0; i < n; ++i) t.level_of_row.push_back(term == 0 ? i % (n - 1) : (i == n - 1 ? 1 : i));
+    matrices->random.push_back(t);
+  }
+  const Model model(matrices, Method::ml);
+
+  // Act and Assert
+  try {
+    make_large_criterion(model, matrices->y);
+    FAIL() << "expected ModelError";
+  } catch (const ModelError& e) {
+    EXPECT_NE(std::string(e.what()).find("300000 columns"), std::string::npos) << e.what();
+    EXPECT_NE(std::string(e.what()).find("GiB"), std::string::npos) << e.what();
+  }
 }
 
 }  // namespace

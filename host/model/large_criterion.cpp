@@ -6,13 +6,16 @@
 //     dense, streamed      + tr(Psi'dGamma_a Psi E_b)
 //     dense, dense         - tr(Q_11 E_a Q_11 E_b)
 // Phi is the inverse of [X'X, X'Z_1; Z_1'X, Z_1'Z_1 + T^{-1}] under V_0 (ML: of its last block, zero on X), D_j = U_j
-// Phi U_j', Psi = (I - Phi Gamma) on the dense columns and Q_11 = Gamma_11 Psi on the dense rows.
+// Phi U_j', Psi = (I - Phi Gamma) on the dense columns and Q_11 = Gamma_11 Psi on the dense rows. Where T is well away
+// from singular, Psi = Phi T^{-1} and Q_11 = T^{-1} - T^{-1} Phi T^{-1}, which saves most of the dense products.
 #include "host/model/large_criterion.hpp"
 
 #include <unistd.h>
 
 #include <Eigen/Cholesky>
+#include <Eigen/Eigenvalues>
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <string>
 
@@ -118,6 +121,20 @@ private:
   struct DenseLevel {
     int term = 0, column = 0, k = 0;
   };
+  /// x to M'x for one level's part of a vector.
+  static void multiply_level(const DenseLevel& level, double* x, const std::vector<MatrixXd>& blocks) {
+    const MatrixXd& m = blocks[level.term];
+    if (level.k == 1) {
+      *x *= m(0, 0);
+      return;
+    }
+    std::array<double, kernels::max_parameters> tmp;  // more than any k
+    for (int i = 0; i < level.k; ++i) {
+      tmp[i] = 0;
+      for (int e = 0; e < level.k; ++e) tmp[i] += m(e, i) * x[e];
+    }
+    std::copy_n(tmp.data(), level.k, x);
+  }
   /// A streamed parameter's entry of T, in the columns of a level.
   struct Direction {
     int i = 0, j = 0;
@@ -128,10 +145,10 @@ private:
   void read_levels(double dense_share);
   void read_response(const VectorXd& y);
 
-  /// M'AM on the lower triangle of a q x q matrix, M = Lambda, or Lambda' where `transposed`.
-  void congruence(double* a, Index ld, bool transposed) const;
-  /// MA, M = Lambda' (Lambda where not `transposed`), for A with q rows.
-  void multiply_lambda(double* a, Index ld, Index columns, bool transposed) const;
+  /// A to M'AM on the lower triangle of a q x q matrix, M block diagonal: `blocks[b]` for each level of term b.
+  void congruence(double* a, Index ld, const std::vector<MatrixXd>& blocks) const;
+  /// A to M'A for A with q rows.
+  void multiply(double* a, Index ld, Index columns, const std::vector<MatrixXd>& blocks) const;
   void solve(bool transposed, double* a, int ld, int columns) const {
     const double one = 1;
     dtrsm_("L", "L", transposed ? "T" : "N", "N", &q_, &columns, &one, factor_.data(), &q_, a, &ld);
@@ -145,11 +162,14 @@ private:
   /// D_j and c_j of the streamed levels: gradient and second derivatives of their terms.
   void descend_streamed(const VectorXd& v, double n_over_r2, CriterionValue& value);
   void finish_level(int j, const VectorXd& v, const MatrixXd& d, double n_over_r2, CriterionValue& value);
-  /// Gradient and second derivatives of the dense terms. psi_ holds P = L^{-1}Lambda'Gamma_11 in its last rows.
+  /// Whether T of every dense term is so far from singular that T^{-1} - T^{-1} K T^{-1} costs at most four digits.
+  bool invert_t();
+  /// Gradient and second derivatives of the dense terms. Where not regular_, psi_ holds P = L^{-1}Lambda'Gamma_11 in
+  /// its last rows.
   /// @param half_u1  q x p, U_1x L_x^{-T}
   void descend_dense(const MatrixXd& half_u1, double n_over_r2, CriterionValue& value);
   /// What needs dense matrix products: all second derivatives of the log-determinants but those within a streamed
-  /// level. psi_ holds P and then Psi, derivative_ holds dGamma and then Phi dGamma.
+  /// level. psi_ holds P and then Psi, derivative_ holds dGamma and then dGamma Phi.
   void add_exact_hessian(const MatrixXd& u1, const MatrixXd& phi_xx, const MatrixXd& h, CriterionValue& value);
 
   const Model& model_;
@@ -168,10 +188,12 @@ private:
   std::vector<char> dense_;  ///< goes through the panels
   bool any_dense_ = false;
 
+  std::vector<MatrixXd> lambda_transposed_, t_inverse_;
+  bool regular_ = false;                   ///< T of the dense terms is well away from singular: t_inverse_ holds
   std::vector<MatrixXd> lambda_;           ///< per kernel term
   MatrixXd constant_, cross_, factor_;     ///< E and G (N x N) and L (q x q), lower triangles
   MatrixXd phi_, psi_, q11_, work_;        ///< O x O lower, O x q, q x q, O x O
-  std::vector<MatrixXd> derivative_;       ///< per streamed parameter: dGamma, then Phi dGamma, O x O
+  std::vector<MatrixXd> derivative_;       ///< per streamed parameter: dGamma, then dGamma Phi, O x O
   std::vector<MatrixXd> panel_, panel_u_;  ///< per own column of a level: N x panel_columns
   std::vector<MatrixXd> phi_panel_;        ///< O x panel_columns
   // Of each parameter, with c = Z'Py: Z'V_0^{-1}Z E_a c on the outer columns (O x m), c'E_a c, and of each pair (lower
@@ -235,63 +257,31 @@ void LargeCriterion::read_response(const VectorXd& y) {
   constant_(0, 0) = *at;
 }
 
-void LargeCriterion::congruence(double* a, Index ld, bool transposed) const {
+void LargeCriterion::congruence(double* a, Index ld, const std::vector<MatrixXd>& blocks) const {
   for (const DenseLevel& level : levels_)  // the diagonal blocks in full
     for (int c = 1; c < level.k; ++c)
       for (int i = 0; i < c; ++i)
         a[(level.column + c) * ld + level.column + i] = a[(level.column + i) * ld + level.column + c];
   MatrixXd tmp;
   for (const DenseLevel& level : levels_) {
-    const int o = level.column;
-    const Index rows = q_ - o;
-    const MatrixXd& l = lambda_[level.term];
-    Block columns(a + o * ld + o, rows, level.k, Eigen::OuterStride<>(ld));
+    const Index o = level.column;
+    Block columns(a + o * ld + o, q_ - o, level.k, Eigen::OuterStride<>(ld));
     if (level.k == 1) {
-      columns *= l(0, 0);
+      columns *= blocks[level.term](0, 0);
       continue;
     }
     tmp = columns;
-    if (transposed)
-      columns.noalias() = tmp.lazyProduct(l.transpose());
-    else
-      columns.noalias() = tmp.lazyProduct(l);
+    columns.noalias() = tmp.lazyProduct(blocks[level.term]);
   }
   for (std::size_t first = 0; first < levels_.size(); ++first)
     for (int c = levels_[first].column; c < levels_[first].column + levels_[first].k; ++c)
-      for (std::size_t b = first; b < levels_.size(); ++b) {
-        const DenseLevel& level = levels_[b];
-        const MatrixXd& l = lambda_[level.term];
-        double* x = a + c * ld + level.column;
-        if (level.k == 1) {
-          *x *= l(0, 0);
-          continue;
-        }
-        Eigen::Map<VectorXd> part(x, level.k);
-        tmp = part;
-        if (transposed)
-          part.noalias() = l.lazyProduct(tmp);
-        else
-          part.noalias() = l.transpose().lazyProduct(tmp);
-      }
+      for (std::size_t b = first; b < levels_.size(); ++b)
+        multiply_level(levels_[b], a + c * ld + levels_[b].column, blocks);
 }
 
-void LargeCriterion::multiply_lambda(double* a, Index ld, Index columns, bool transposed) const {
-  MatrixXd tmp;
+void LargeCriterion::multiply(double* a, Index ld, Index columns, const std::vector<MatrixXd>& blocks) const {
   for (Index c = 0; c < columns; ++c)
-    for (const DenseLevel& level : levels_) {
-      const MatrixXd& l = lambda_[level.term];
-      double* x = a + c * ld + level.column;
-      if (level.k == 1) {
-        *x *= l(0, 0);
-        continue;
-      }
-      Eigen::Map<VectorXd> part(x, level.k);
-      tmp = part;
-      if (transposed)
-        part.noalias() = l.transpose().lazyProduct(tmp);
-      else
-        part.noalias() = l.lazyProduct(tmp);
-    }
+    for (const DenseLevel& level : levels_) multiply_level(level, a + c * ld + level.column, blocks);
 }
 
 void LargeCriterion::add_sparse(const int* column, int count, const double* f, const double* u, bool derivatives) {
@@ -367,7 +357,11 @@ double LargeCriterion::stream(const MatrixXd& t, bool derivatives) {
       m.noalias() = c.transpose().lazyProduct((t * c).eval());
       m.diagonal().array() += 1;
       llt.compute(m);
-      if (llt.info() != Eigen::Success) return std::nan("");
+      if (llt.info() != Eigen::Success) {
+        for (MatrixXd& panel : panel_) panel.setZero();
+        for (MatrixXd& panel : panel_u_) panel.setZero();
+        return std::nan("");
+      }
       for (int a = 0; a < K; ++a) log_determinant += 2 * std::log(llt.matrixLLT()(a, a));
       Eigen::Map<MatrixXd> fj(f.data(), K, count);
       fj = Eigen::Map<const MatrixXd>(r, K, count);
@@ -409,11 +403,13 @@ CriterionValue LargeCriterion::evaluate(const std::vector<double>& lambda, bool 
     if (derivative_matrices() && derivative_.empty()) derivative_.assign(streamed_parameters_, MatrixXd(O_, O_));
   }
   lambda_.resize(s.terms);
+  lambda_transposed_.resize(s.terms);
   MatrixXd t = MatrixXd::Zero(K_, K_);
   for (int b = 0; b < s.terms; ++b) {
     const kernels::TermShape& term = s.term[b];
     lambda_[b] = Eigen::Map<const Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>>(
         lambda.data() + term.lambda, term.k, term.k);
+    lambda_transposed_[b] = lambda_[b].transpose();
     if (term.stage == 0) t.block(term.column, term.column, term.k, term.k) = lambda_[b] * lambda_[b].transpose();
   }
 
@@ -424,13 +420,13 @@ CriterionValue LargeCriterion::evaluate(const std::vector<double>& lambda, bool 
   MatrixXd pc = cross_.block(1 + p_, 0, q_, 1 + p_);  // L^{-1}Lambda'Gamma_1c
   if (q_ > 0) {
     factor_ = gamma_11;
-    congruence(factor_.data(), q_, false);
+    congruence(factor_.data(), q_, lambda_);
     factor_.diagonal().array() += 1;
     int info = 0;
     dpotrf_("L", &q_, factor_.data(), &q_, &info);
     if (info != 0) return value;
     for (int i = 0; i < q_; ++i) log_determinant += 2 * std::log(factor_(i, i));
-    multiply_lambda(pc.data(), q_, 1 + p_, true);
+    multiply(pc.data(), q_, 1 + p_, lambda_);
     solve(false, pc.data(), q_, 1 + p_);
   }
 
@@ -469,30 +465,34 @@ CriterionValue LargeCriterion::evaluate(const std::vector<double>& lambda, bool 
   phi_.topLeftCorner(p_, p_) = phi_xx;
   if (q_ > 0) {
     solve(true, h.data(), q_, 1 + p_);
-    multiply_lambda(h.data(), q_, 1 + p_, false);
+    multiply(h.data(), q_, 1 + p_, lambda_transposed_);
     v.tail(q_).noalias() = -h * v.head(1 + p_);
 
-    // P = L^{-1}Lambda'Gamma_11 in the last rows of psi_.
-    psi_.resize(O_, q_);
-    double* dense_psi = psi_.data() + p_;
-    mirror(gamma_11.data(), N_, dense_psi, O_, q_);
-    multiply_lambda(dense_psi, O_, q_, true);
-    solve(false, dense_psi, O_, q_);
-    u1.noalias() -= psi_.bottomRows(q_).transpose() * pc;
+    // u1 = Gamma_1c - Gamma_11 H
+    const double one = 1, minus = -1;
+    const int c = 1 + p_;
+    dsymm_("L", "L", &q_, &c, &minus, gamma_11.data(), &N_, h.data(), &q_, &one, u1.data(), &q_);
     dense_modes_ = u1 * v.head(1 + p_);
+    regular_ = invert_t();
+    if (!regular_) {
+      // P = L^{-1}Lambda'Gamma_11 in the last rows of psi_.
+      psi_.resize(O_, q_);
+      mirror(gamma_11.data(), N_, psi_.data() + p_, O_, q_);
+      multiply(psi_.data() + p_, O_, q_, lambda_);
+      solve(false, psi_.data() + p_, O_, q_);
+    }
 
     // K = Lambda S^{-1} Lambda' in the last block of phi_.
     Block k(phi_.data() + static_cast<Index>(p_) * (O_ + 1), q_, q_, Eigen::OuterStride<>(O_));
     k = factor_;
     int info = 0;
     dpotri_("L", &q_, k.data(), &O_, &info);
-    congruence(k.data(), O_, true);
+    congruence(k.data(), O_, lambda_transposed_);
     phi_.bottomLeftCorner(q_, p_).noalias() = -h.rightCols(p_) * phi_xx;
     if (s.reml && p_ > 0) {
       // K + H Phi_xx H' on the lower triangle
       MatrixXd half = h.rightCols(p_);
       x.matrixU().solveInPlace<Eigen::OnTheRight>(half);
-      const double one = 1;
       dsyrk_("L", "N", &q_, &p_, &one, half.data(), &q_, &one, k.data(), &O_);
     }
   }
@@ -509,7 +509,7 @@ CriterionValue LargeCriterion::evaluate(const std::vector<double>& lambda, bool 
   // q_ab = (E_a c)'Z'PZ(E_b c): the dense terms and X are projected out.
   MatrixXd projected = applied_.bottomRows(q_), of_x = applied_.topRows(p_);
   if (q_ > 0) {
-    multiply_lambda(projected.data(), q_, m_, true);
+    multiply(projected.data(), q_, m_, lambda_);
     solve(false, projected.data(), q_, m_);
     of_x.noalias() -= pc.rightCols(p_).transpose() * projected;
   }
@@ -614,38 +614,68 @@ void LargeCriterion::descend_streamed(const VectorXd& v, double n_over_r2, Crite
   flush();
 }
 
+bool LargeCriterion::invert_t() {
+  constexpr double least = 1e-4, largest_condition = 1e6;
+  t_inverse_.resize(shape_.terms);
+  for (int b = 0; b < shape_.terms; ++b) {
+    const kernels::TermShape& term = shape_.term[b];
+    if (term.stage == 0) continue;
+    const Eigen::SelfAdjointEigenSolver<MatrixXd> eigen(lambda_[b] * lambda_transposed_[b]);
+    const double smallest = eigen.eigenvalues()[0];
+    const double mean =
+        cross_.diagonal().segment(1 + p_ + term.column, static_cast<Index>(term.k) * term.levels).mean();
+    if (!(smallest * mean > least) || eigen.eigenvalues()[term.k - 1] > largest_condition * smallest) return false;
+    t_inverse_[b] =
+        eigen.eigenvectors() * eigen.eigenvalues().cwiseInverse().asDiagonal() * eigen.eigenvectors().transpose();
+  }
+  return true;
+}
+
 void LargeCriterion::descend_dense(const MatrixXd& half_u1, double n_over_r2, CriterionValue& value) {
   if (q_ == 0) return;
   const kernels::Shape& s = shape_;
   const double one = 1, minus = -1, zero = 0;
   const double* gamma_11 = cross_.data() + static_cast<Index>(1 + p_) * (N_ + 1);
-  const auto p = psi_.bottomRows(q_);
   const VectorXd& c = dense_modes_;
-  if (exact_) {
+  if (exact_ && regular_) {
+    q11_ = phi_.bottomRightCorner(q_, q_);
+    congruence(q11_.data(), q_, t_inverse_);
+    q11_ *= -1;
+    for (const DenseLevel& level : levels_)
+      q11_.block(level.column, level.column, level.k, level.k) += t_inverse_[level.term];
+  } else if (exact_) {
     q11_ = ConstBlock(gamma_11, q_, q_, Eigen::OuterStride<>(N_));
     dsyrk_("L", "T", &q_, &q_, &minus, psi_.data() + p_, &O_, &one, q11_.data(), &q_);
     if (s.reml && p_ > 0) dsyrk_("L", "N", &q_, &p_, &minus, half_u1.data(), &q_, &one, q11_.data(), &q_);
   }
+  // Q_11 of one level, lower triangle
+  const auto own_block = [&](const DenseLevel& level) -> MatrixXd {
+    const Index o = level.column, k = level.k;
+    if (exact_) return q11_.block(o, o, k, k);
+    if (regular_) {
+      const MatrixXd phi = phi_.block(p_ + o, p_ + o, k, k).selfadjointView<Eigen::Lower>();
+      return t_inverse_[level.term] - t_inverse_[level.term] * phi * t_inverse_[level.term];
+    }
+    const auto p = psi_.block(p_, o, q_, k);
+    MatrixXd block = ConstBlock(gamma_11 + o * (N_ + 1), k, k, Eigen::OuterStride<>(N_)) - p.transpose() * p;
+    if (s.reml) block -= half_u1.middleRows(o, k) * half_u1.middleRows(o, k).transpose();
+    return block;
+  };
   const int dense = m_ - streamed_parameters_;
   MatrixXd direction = MatrixXd::Zero(q_, dense);  // E_a c
-  for (const DenseLevel& level : levels_)
+  for (const DenseLevel& level : levels_) {
+    const MatrixXd q11 = own_block(level);
     for (int i = 0; i < level.k; ++i)
       for (int j = 0; j <= i; ++j) {
         const int a = s.term[level.term].parameter + kernels::triangle(i, j), oi = level.column + i,
                   oj = level.column + j;
-        double t;
-        if (exact_) {
-          t = q11_(oi, oj);
-        } else {
-          t = gamma_11[static_cast<Index>(oj) * N_ + oi] - p.col(oi).dot(p.col(oj));
-          if (s.reml) t -= half_u1.row(oi).dot(half_u1.row(oj));
-        }
         const double twice = i == j ? 1 : 2;
-        value.gradient[a] += twice * (t - n_over_r2 * c[oi] * c[oj]);
+        value.gradient[a] += twice * (q11(i, j) - n_over_r2 * c[oi] * c[oj]);
         forms_[a] += twice * c[oi] * c[oj];
         direction(oi, a - streamed_parameters_) += c[oj];
         if (i != j) direction(oj, a - streamed_parameters_) += c[oi];
       }
+  }
   products_.bottomLeftCorner(dense, streamed_parameters_) +=
       direction.transpose() * applied_.block(p_, 0, q_, streamed_parameters_);
   MatrixXd applied(q_, dense);
@@ -660,18 +690,19 @@ void LargeCriterion::add_exact_hessian(const MatrixXd& u1, const MatrixXd& phi_x
   if (O_ == 0) return;
   const kernels::Shape& s = shape_;
   const double one = 1, zero = 0;
-  if (q_ > 0) {
+  if (q_ > 0 && !regular_) {
     // Psi = [-Phi_xx U_1'; I - Lambda L^{-T}P + H Phi_xx U_1']
     double* dense_psi = psi_.data() + p_;
     solve(true, dense_psi, O_, q_);
-    multiply_lambda(dense_psi, O_, q_, false);
+    multiply(dense_psi, O_, q_, lambda_transposed_);
     psi_.bottomRows(q_) *= -1;
     psi_.bottomRows(q_).diagonal().array() += 1;
     if (p_ > 0) {
       psi_.topRows(p_).noalias() = -phi_xx * u1.transpose();
       if (s.reml) psi_.bottomRows(q_).noalias() -= h * psi_.topRows(p_);
     }
-
+  }
+  if (q_ > 0) {
     mirror(q11_.data(), q_, q11_.data(), q_, q_);
     for (int b = 0; b < s.terms; ++b)
       for (int b2 = 0; b2 <= b; ++b2) {
@@ -696,20 +727,28 @@ void LargeCriterion::add_exact_hessian(const MatrixXd& u1, const MatrixXd& phi_x
           }
       }
   }
+  mirror(phi_.data(), O_, phi_.data(), O_, O_);
+  work_.resize(O_, O_);
   for (int x = 0; x < streamed_parameters_; ++x) {
     MatrixXd& dg = derivative_[x];
-    work_.resize(O_, O_);
-    if (q_ > 0) {
-      dsymm_("L", "L", &O_, &q_, &one, dg.data(), &O_, psi_.data(), &O_, &zero, work_.data(), &O_);
-      for (const DenseLevel& level : levels_)
+    // To the diagonal blocks of Psi'dGamma Psi, from dGamma Psi or from dGamma Phi.
+    const auto add_dense = [&](const auto& left, const std::vector<MatrixXd>* scale) {
+      for (const DenseLevel& level : levels_) {
+        MatrixXd block = left.middleCols(level.column, level.k).transpose() *
+                         work_.middleCols((scale != nullptr ? p_ : 0) + level.column, level.k);
+        if (scale != nullptr) block = (*scale)[level.term] * block * (*scale)[level.term];
         for (int i = 0; i < level.k; ++i)
-          for (int j = 0; j <= i; ++j) {
-            const double t = psi_.col(level.column + i).dot(work_.col(level.column + j));
-            value.hessian(s.term[level.term].parameter + kernels::triangle(i, j), x) += i == j ? t : 2 * t;
-          }
+          for (int j = 0; j <= i; ++j)
+            value.hessian(s.term[level.term].parameter + kernels::triangle(i, j), x) +=
+                i == j ? block(i, j) : 2 * block(i, j);
+      }
+    };
+    if (q_ > 0 && !regular_) {
+      dsymm_("L", "L", &O_, &q_, &one, dg.data(), &O_, psi_.data(), &O_, &zero, work_.data(), &O_);
+      add_dense(psi_, nullptr);
     }
-    mirror(dg.data(), O_, dg.data(), O_, O_);
-    dsymm_("L", "L", &O_, &O_, &one, phi_.data(), &O_, dg.data(), &O_, &zero, work_.data(), &O_);
+    dsymm_("L", "L", &O_, &O_, &one, dg.data(), &O_, phi_.data(), &O_, &zero, work_.data(), &O_);
+    if (q_ > 0 && regular_) add_dense(phi_.rightCols(q_), &t_inverse_);
     dg.swap(work_);
     for (int z = 0; z <= x; ++z) value.hessian(x, z) -= trace_of_product(dg, derivative_[z]);
   }
