@@ -62,7 +62,7 @@ public:
 private:
   // NOLINTNEXTLINE(misc-no-recursion)
   [[nodiscard]] std::string binary(const Expression& e) const {
-    if (e.name == "=") return e.arguments[0]->name + " = " + text(*e.arguments[1]);
+    if (e.name == "=") return quote_name(e.arguments[0]->name) + " = " + text(*e.arguments[1]);
     if (e.name == "||" && formula_ != nullptr) {
       std::string out;
       for (const EffectsText& part : split_uncorrelated(*e.arguments[0], *formula_))

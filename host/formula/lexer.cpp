@@ -15,6 +15,7 @@ namespace {
 // std::isalpha and its kin follow the locale; formulas do not.
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 bool is_space(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\f' || c == '\v'; }
+bool is_control(char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }
 bool is_letter(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || static_cast<unsigned char>(c) >= 0x80;
 }
@@ -75,7 +76,7 @@ private:
     if (c == '"' || c == '\'')
       fail("a text in quotes has no meaning here; names with blanks stand in `backquotes`", start);
     if (c == '_') fail("a name cannot begin with '_'; put it in `backquotes`", start);
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) fail("unexpected control character", start);
+    if (is_control(c)) fail("unexpected control character", start);
     fail(std::string("unexpected character '") + c + "'", start);
   }
 
@@ -113,6 +114,7 @@ private:
     std::string name;
     while (at_ < text_.size() && text_[at_] != '`') {
       if (text_[at_] == '\\' && at_ + 1 < text_.size()) ++at_;
+      if (is_control(text_[at_])) fail("a control character in a name", at_);
       name += text_[at_++];
     }
     if (at_ >= text_.size()) fail("the backquote is never closed", start);

@@ -140,6 +140,8 @@ private:
 
   /// The argument list; `function` is the token before the opening parenthesis, which is the current one.
   Parsed call(const Token& function) {
+    // In the tree that name stands for a pair of parentheses.
+    if (function.text == "(") fail("'(' is no function", function.position);
     const Token& open = peek();
     last_ = &open;
     ++at_;

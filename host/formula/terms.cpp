@@ -87,11 +87,7 @@ private:
     }
     const Expression& left = *e.arguments[0];
     const Expression& right = *e.arguments[1];
-    if (e.name == "+") {
-      Sets sets = expand(left);
-      append(sets, expand(right));
-      return distinct(std::move(sets), e);
-    }
+    if (e.name == "+") return sum(e);
     if (e.name == "-") {
       Sets sets = expand(left);
       const Sets out = subtracted(right);
@@ -114,6 +110,18 @@ private:
     if (e.name == "*") append(l, std::move(r));
     append(l, std::move(crossed));
     return distinct(std::move(l), e);
+  }
+
+  /// A chain of "+" at once, so that a long sum takes no quadratic time.
+  // NOLINTNEXTLINE(misc-no-recursion)
+  Sets sum(const Expression& e) {
+    std::vector<const Expression*> summands;
+    const Expression* rest = &e;
+    for (; rest->kind == Kind::binary && rest->name == "+"; rest = rest->arguments[0].get())
+      summands.push_back(rest->arguments[1].get());
+    Sets sets = expand(*rest);
+    for (auto it = summands.rbegin(); it != summands.rend(); ++it) append(sets, expand(**it));
+    return distinct(std::move(sets), e);
   }
 
   // NOLINTNEXTLINE(misc-no-recursion)

@@ -17,19 +17,19 @@ bool is_interaction(const Expression& e) { return e.kind == Expression::Kind::bi
 
 }  // namespace
 
-void ModelFrame::use(const Expression& expression) {
-  std::vector<std::string> names;
+void ModelFrame::use(const std::string& label, const Expression& expression) {
+  std::vector<std::string>& names = columns_of_[label];
   collect_columns(expression, names);
   // A name that the table lacks is a constant such as TRUE: evaluation would have refused any other.
-  for (std::string& name : names)
-    if (table_.find(name) != nullptr && std::find(columns_.begin(), columns_.end(), name) == columns_.end())
-      columns_.push_back(std::move(name));
+  std::erase_if(names, [&](const std::string& name) { return table_.find(name) == nullptr; });
+  for (const std::string& name : names)
+    if (std::find(columns_.begin(), columns_.end(), name) == columns_.end()) columns_.push_back(name);
 }
 
 void ModelFrame::add(const Variable& variable) {
   if (values_.contains(variable.label)) return;
   values_.emplace(variable.label, evaluate(*variable.expression, table_, formula_));
-  use(*variable.expression);
+  use(variable.label, *variable.expression);
 }
 
 void ModelFrame::add(const Terms& terms) {
@@ -52,20 +52,20 @@ void ModelFrame::add_group(const Expression& group) {
                          group.position);
     value = make_factor(Numeric(numbers->values.data(), numbers->values.data() + numbers->values.size()));
   }
+  use(label, group);
   groups_.emplace(std::move(label), std::move(value));
-  use(group);
 }
 
-void ModelFrame::check_finite(const std::string& label, const NumericValue& value) const {
-  for (Eigen::Index j = 0; j < value.values.cols(); ++j) {
-    for (Eigen::Index i = 0; i < value.values.rows(); ++i) {
-      const double v = value.values(i, j);
-      if (std::isfinite(v)) continue;
-      throw DataError("'" + label + "' is " + (std::isnan(v) ? "not a number" : "infinite") + " in data row " +
-                      std::to_string(rows_[static_cast<std::size_t>(i)] + 1) + " of " + table_.source +
-                      "; expected finite values where the columns used are not missing");
-    }
+void ModelFrame::fail_at(const std::string& label, const std::string& what, std::size_t used_row) const {
+  const std::size_t row = rows_[used_row];
+  std::string message = "'" + label + "' " + what + " in data row " + std::to_string(row + 1) + " of " + table_.source;
+  std::string found;
+  for (const std::string& name : columns_of_.at(label)) {
+    const Column& column = table_.at(name);
+    if (name == label || column.is_factor()) continue;
+    found += (found.empty() ? " (" : ", ") + name + " = " + format_number(std::get<Numeric>(column.data)[row]);
   }
+  throw DataError(message + (found.empty() ? "" : found + ")") + "; expected a finite value in every complete row");
 }
 
 void ModelFrame::keep_rows(const std::string& label, Value& value) const {
@@ -73,9 +73,7 @@ void ModelFrame::keep_rows(const std::string& label, Value& value) const {
     *factor = subset(*factor, rows_);
     const auto missing = std::find(factor->codes.begin(), factor->codes.end(), -1);
     if (missing != factor->codes.end())
-      throw DataError("'" + label + "' has no value in data row " +
-                      std::to_string(rows_[static_cast<std::size_t>(missing - factor->codes.begin())] + 1) + " of " +
-                      table_.source + " although the columns used are not missing there");
+      fail_at(label, "has no level", static_cast<std::size_t>(missing - factor->codes.begin()));
     return;
   }
   auto& numbers = std::get<NumericValue>(value);
@@ -86,7 +84,13 @@ void ModelFrame::keep_rows(const std::string& label, Value& value) const {
         kept(i, j) = numbers.values(static_cast<Eigen::Index>(rows_[static_cast<std::size_t>(i)]), j);
     numbers.values = std::move(kept);
   }
-  check_finite(label, numbers);
+  for (Eigen::Index j = 0; j < numbers.values.cols(); ++j) {
+    for (Eigen::Index i = 0; i < numbers.values.rows(); ++i) {
+      const double v = numbers.values(i, j);
+      if (!std::isfinite(v))
+        fail_at(label, std::isnan(v) ? "is not a number" : "is infinite", static_cast<std::size_t>(i));
+    }
+  }
 }
 
 void ModelFrame::finish() {

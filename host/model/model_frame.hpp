@@ -39,15 +39,16 @@ public:
   [[nodiscard]] Factor group(const Expression& group) const;
 
 private:
-  void use(const Expression& expression);
-  void check_finite(const std::string& label, const NumericValue& value) const;
+  void use(const std::string& label, const Expression& expression);
   void keep_rows(const std::string& label, Value& value) const;
+  [[noreturn]] void fail_at(const std::string& label, const std::string& what, std::size_t used_row) const;
 
   const Table& table_;
   const Formula& formula_;
   std::map<std::string, Value> values_;
   std::map<std::string, Value> groups_;
-  std::vector<std::string> columns_;  ///< of the table, that are used
+  std::map<std::string, std::vector<std::string>> columns_of_;  ///< by label, of variables and grouping factors
+  std::vector<std::string> columns_;                            ///< of the table, that are used
   std::vector<std::size_t> rows_;
 };
 

@@ -1,6 +1,6 @@
 #include "host/model/term_matrix.hpp"
 
-#include <algorithm>
+#include <array>
 #include <cstdio>
 #include <utility>
 
@@ -9,7 +9,8 @@
 namespace batchlmm {
 namespace {
 
-constexpr double kMaxElements = 1e9;  // 8 GB
+constexpr double kMaxElements = 2.5e8;  // 2 GB
+constexpr double kMaxColumns = 20'000;
 
 Contrast contrast_of(const Variable& variable, const Factor& factor, const ModelOptions& options) {
   for (const auto& [name, contrast] : options.contrasts)
@@ -96,11 +97,11 @@ TermMatrix term_matrix(Terms terms, const ModelFrame& frame, const ModelOptions&
     }
     columns += product;
   }
-  if (columns * static_cast<double>(rows) > kMaxElements) {
-    char count[32];
-    std::snprintf(count, sizeof count, "%.0f", columns);
-    throw ModelError("the " + where + " make a matrix of " + std::to_string(rows) + " rows and " + count +
-                     " columns; more than a billion numbers are not accepted");
+  if (columns > kMaxColumns || columns * static_cast<double>(rows) > kMaxElements) {
+    std::array<char, 32> count{};
+    std::snprintf(count.data(), count.size(), columns < 1e15 ? "%.0f" : "%.3g", columns);
+    throw ModelError("the " + where + " make a matrix of " + std::to_string(rows) + " rows and " + count.data() +
+                     " columns; at most 20000 columns and 250 million numbers are accepted");
   }
 
   TermMatrix result;
