@@ -1,7 +1,9 @@
 /// @file
 /// A replicate's way: draw -> null fit -> full fit from the null's optimum -> record. Shared by the CPU's tiles and the
-/// GPU's threads.
+/// GPU's threads, which bring the memory.
 #pragma once
+
+#include <limits>
 
 #include "kernels/newton.hpp"
 #include "kernels/sampler.hpp"
@@ -43,6 +45,110 @@ BATCHLMM_INLINE void full_start(const BootstrapJob& job, const In& null_lambda, 
         out[i * to.k + c] = t;
       }
     map += to.k * from.k;
+  }
+}
+
+/// Writes lane l's optimum as item i's result. `newton.next` holds the coordinates of newton.best_lambda.
+template <class V, class A>
+BATCHLMM_INLINE void record_optimum(const Shape& s, const Newton<V, A>& n, int l, std::uint64_t i,
+                                    const FitResults& r) {
+  std::uint32_t boundary = 0;
+  for (int b = 0; b < s.terms; ++b)
+    if (lane(singular_term<V>(s, n, b), l)) boundary |= 1u << b;
+  FitStatus status = boundary != 0 ? fit_boundary : fit_converged;
+  if (!lane(n.best_certified, l)) status = fit_iteration_limit;
+  if (!(lane(n.best, l) < 1e300)) status = fit_not_positive_definite;
+  r.status[i] = status;
+  r.deviance[i] = lane(n.best, l);
+  for (int q = 0; q < s.lambdas; ++q) r.lambda[i * s.lambdas + q] = lane(n.best_lambda[q], l);
+  if (r.boundary != nullptr) r.boundary[i] = boundary;
+  if (r.evaluations != nullptr) r.evaluations[i] = static_cast<std::uint16_t>(lane(n.total_evaluations, l));
+}
+
+/// Writes item i's result where there is nothing to fit.
+BATCHLMM_INLINE void record_failure(const Shape& s, FitStatus status, std::uint64_t i, const FitResults& r) {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  r.status[i] = status;
+  r.deviance[i] = nan;
+  for (int q = 0; q < s.lambdas; ++q) r.lambda[i * s.lambdas + q] = nan;
+  if (r.boundary != nullptr) r.boundary[i] = 0;
+  if (r.evaluations != nullptr) r.evaluations[i] = 0;
+  if (r.r2 != nullptr) r.r2[i] = nan;
+  if (r.beta != nullptr)
+    for (int q = 0; q < s.p; ++q) r.beta[i * s.p + q] = nan;
+}
+
+/// Fits item after item on all lanes of V, one evaluation of all lanes a trip; a finished lane takes the next item.
+/// @tparam LK       K of the streamed factor where known at compile time, else 0
+/// @param design    constants of the lanes; `load` may exchange them
+/// @param response  the lanes' response vectors, s.response entries
+/// @param take      take(item): the next item, false where there is none left
+/// @param load      load(item, lane): puts the item's response vector (and design) into the lane; false when the
+/// response is not finite
+/// @param start     start(item, lane, lambda): the first starting point into the lane
+/// @param limit     limit(item): a value that the optimum cannot exceed (else it is tried again from starts[0]); +inf
+/// where there is none
+template <int LK, class V, class A, class C, class Take, class Load, class Start, class Limit>
+BATCHLMM_FUNCTION inline void fit_lanes(const Shape& s, const Design<C>& design, const A& response,
+                                        const Workspace<A>& w, Newton<V, A>& n, Take&& take, const Load& load,
+                                        const Start& start, const Limit& limit, const double* starts,
+                                        const NewtonOptions& options, bool parameters, const FitResults& results) {
+  constexpr int width = Lanes<V>::width;
+  std::uint64_t item[width] = {};
+  bool occupied[width] = {}, finishing[width] = {}, retried[width] = {};
+  int alive = 0;
+  MaskOf<V> running = V(1.0) <= V(0.0);
+  while (true) {
+    for (int l = 0; l < width; ++l) {
+      std::uint64_t i;
+      while (!occupied[l] && take(i)) {
+        if (!load(i, l)) {
+          record_failure(s, fit_non_finite, i, results);
+          continue;
+        }
+        start(i, l, w.lambda);
+        begin_lane(n, l);
+        item[l] = i;
+        occupied[l] = true;
+        finishing[l] = retried[l] = false;
+        set_lane(running, l, true);
+        ++alive;
+      }
+    }
+    if (alive == 0) return;
+    const Evaluation<V> e = evaluate<LK, V>(s, design, response, w, true);
+    for (int l = 0; l < width; ++l)
+      if (occupied[l] && finishing[l]) {
+        if (results.beta != nullptr)
+          for (int i = 0; i < s.p; ++i) results.beta[item[l] * s.p + i] = lane(w.beta[i], l);
+        if (results.r2 != nullptr) results.r2[item[l]] = lane(e.r2, l);
+        occupied[l] = false;
+        --alive;
+      }
+    const auto done = newton_trip(s, w, n, e, running, options, starts);
+    if (!any(done)) continue;
+    to_coordinates<V>(s, n.best_lambda, n.next, n.small);
+    for (int l = 0; l < width; ++l) {
+      if (!lane(done, l)) continue;
+      const std::uint64_t i = item[l];
+      if (!retried[l] && lane(n.best, l) > limit(i) + 1e-9) {
+        // A worse optimum than a point that is known: once more, from the shared starting point.
+        retried[l] = true;
+        for (int q = 0; q < s.lambdas; ++q) set_lane(w.lambda[q], l, starts[q]);
+        set_lane(n.fresh, l, true);
+        set_lane(n.evaluations, l, 0.0);
+        continue;
+      }
+      set_lane(running, l, false);
+      record_optimum(s, n, l, i, results);
+      if (parameters && lane(n.best, l) < 1e300) {
+        finishing[l] = true;
+        for (int q = 0; q < s.lambdas; ++q) set_lane(w.lambda[q], l, lane(n.best_lambda[q], l));
+      } else {
+        occupied[l] = false;
+        --alive;
+      }
+    }
   }
 }
 

@@ -1,11 +1,9 @@
 /// @file
-/// A tile of lanes on the CPU: fits item after item, refilling a finished lane with the next item, never waiting for
-/// the slowest.
+/// A tile of lanes on the CPU: the memory of fit_lanes, aligned for native vectors.
 #pragma once
 
 #include <cmath>
 #include <cstdlib>
-#include <limits>
 #include <memory>
 #include <type_traits>
 #include <vector>
@@ -49,105 +47,33 @@ public:
     if constexpr (!std::is_same_v<C, double>) allocate_design();
   }
 
-  /// @param load     load(item, lane, response): puts the item's response vector into the lane; returns false when it
-  /// is not finite
-  /// @param start    start(item, lane, lambda): the first starting point into the lane
-  /// @param limit    limit(item): a value that the optimum cannot exceed (else it is tried again from starts[0]); +inf
-  /// where there is none
+  /// @param load  load(item, lane, response): puts the item's response vector into the lane; false when it is not
+  /// finite
+  /// @param start, limit  as fit_lanes takes them
   template <class Load, class Start, class Limit>
   void fit(const Design<double>* designs, const int* design_of, std::uint64_t items, const Load& load,
            const Start& start, const Limit& limit, const double* starts, const NewtonOptions& options, bool parameters,
            const FitResults& results) {
-    std::uint64_t item[width] = {}, next = 0;
-    bool occupied[width] = {}, finishing[width] = {}, retried[width] = {};
-    int alive = 0;
-    Design<C> design{};
+    std::uint64_t next = 0;
+    const auto take = [&](std::uint64_t& i) {
+      if (next == items) return false;
+      i = next++;
+      return true;
+    };
+    const auto load_item = [&](std::uint64_t i, int l) {
+      if (!load(i, l, response_)) return false;
+      if constexpr (!std::is_same_v<C, double>) load_design(designs[design_of == nullptr ? 0 : design_of[i]], l);
+      return true;
+    };
     if constexpr (std::is_same_v<C, double>)
-      design = designs[0];
+      fit_lanes<LK, V>(shape_, designs[0], response_, w_, n_, take, load_item, start, limit, starts, options,
+                       parameters, results);
     else
-      design = lane_design_;
-    MaskOf<V> running = V(1.0) <= V(0.0);
-    while (true) {
-      for (int l = 0; l < width; ++l)
-        while (!occupied[l] && next < items) {
-          const std::uint64_t i = next++;
-          if (!load(i, l, response_)) {
-            record_failure(i, fit_non_finite, results);
-            continue;
-          }
-          if constexpr (!std::is_same_v<C, double>) load_design(designs[design_of == nullptr ? 0 : design_of[i]], l);
-          start(i, l, w_.lambda);
-          begin_lane(n_, l);
-          item[l] = i;
-          occupied[l] = true;
-          finishing[l] = retried[l] = false;
-          set_lane(running, l, true);
-          ++alive;
-        }
-      if (alive == 0) return;
-      const V* response = response_;
-      const Evaluation<V> e = evaluate<LK, V>(shape_, design, response, w_, true);
-      for (int l = 0; l < width; ++l)
-        if (occupied[l] && finishing[l]) {
-          if (results.beta != nullptr)
-            for (int i = 0; i < shape_.p; ++i) results.beta[item[l] * shape_.p + i] = lane(w_.beta[i], l);
-          if (results.r2 != nullptr) results.r2[item[l]] = lane(e.r2, l);
-          occupied[l] = false;
-          --alive;
-        }
-      const auto done = newton_trip(shape_, w_, n_, e, running, options, starts);
-      if (!any(done)) continue;
-      to_coordinates<V>(shape_, n_.best_lambda, n_.next, n_.small);
-      for (int l = 0; l < width; ++l) {
-        if (!lane(done, l)) continue;
-        const std::uint64_t i = item[l];
-        if (!retried[l] && lane(n_.best, l) > limit(i) + 1e-9) {
-          // A worse optimum than a point that is known: once more, from the shared starting point.
-          retried[l] = true;
-          for (int q = 0; q < shape_.lambdas; ++q) set_lane(w_.lambda[q], l, starts[q]);
-          set_lane(n_.fresh, l, true);
-          set_lane(n_.evaluations, l, 0.0);
-          continue;
-        }
-        set_lane(running, l, false);
-        record(i, l, results);
-        if (parameters && lane(n_.best, l) < 1e300) {
-          finishing[l] = true;
-          for (int q = 0; q < shape_.lambdas; ++q) set_lane(w_.lambda[q], l, lane(n_.best_lambda[q], l));
-        } else {
-          occupied[l] = false;
-          --alive;
-        }
-      }
-    }
+      fit_lanes<LK, V>(shape_, lane_design_, response_, w_, n_, take, load_item, start, limit, starts, options,
+                       parameters, results);
   }
 
 private:
-  void record(std::uint64_t i, int l, const FitResults& r) {
-    std::uint32_t boundary = 0;
-    for (int b = 0; b < shape_.terms; ++b)
-      if (lane(singular_term<V>(shape_, n_, b), l)) boundary |= 1u << b;
-    FitStatus status = boundary != 0 ? fit_boundary : fit_converged;
-    if (!lane(n_.best_certified, l)) status = fit_iteration_limit;
-    if (!(lane(n_.best, l) < 1e300)) status = fit_not_positive_definite;
-    r.status[i] = status;
-    r.deviance[i] = lane(n_.best, l);
-    for (int q = 0; q < shape_.lambdas; ++q) r.lambda[i * shape_.lambdas + q] = lane(n_.best_lambda[q], l);
-    if (r.boundary != nullptr) r.boundary[i] = boundary;
-    if (r.evaluations != nullptr) r.evaluations[i] = static_cast<std::uint16_t>(lane(n_.total_evaluations, l));
-  }
-  void record_failure(std::uint64_t i, FitStatus status, const FitResults& r) {
-    const double nan = std::numeric_limits<double>::quiet_NaN();
-    r.status[i] = status;
-    r.deviance[i] = nan;
-    for (int q = 0; q < shape_.lambdas; ++q) r.lambda[i * shape_.lambdas + q] = nan;
-    if (r.boundary != nullptr) r.boundary[i] = 0;
-    if (r.evaluations != nullptr) r.evaluations[i] = 0;
-    if (r.r2 != nullptr) r.r2[i] = nan;
-    if (r.beta != nullptr)
-      for (int q = 0; q < shape_.p; ++q) r.beta[i * shape_.p + q] = nan;
-  }
-
   // Sizes of a design's arrays: streamed_c, streamed_r, x_e, own_e per stage.
   template <class F>
   void for_each_constant(F&& f) const {
