@@ -72,6 +72,20 @@ TEST(FormulaFuzz, CorpusHolds) {
     EXPECT_NO_THROW(fuzz::exercise_formula(std::string(formula))) << formula;
 }
 
+TEST(FormulaFuzz, LongChainsAreNoHarm) {
+  for (const std::string operation : {"+", "-", "*", "/", ":", "%in%", "^", "**2+"}) {
+    for (const std::string part : {"x", "a", "g", "1", "(x)", "log(x)"}) {
+      std::string chain = part;
+      for (int i = 0; i < 1'990; ++i) chain.append(operation).append(part);
+      for (const std::string frame : {"y~#+(1|g)", "y~I(#)+(1|g)", "y~(#|g)", "y~(#||g)", "y~(1|#)", "#~(1|g)"}) {
+        std::string text = frame;
+        text.replace(text.find('#'), 1, chain);
+        EXPECT_NO_THROW(fuzz::exercise_formula(text)) << frame << " of " << part << operation;
+      }
+    }
+  }
+}
+
 TEST(FormulaFuzz, BytesAreNoHarm) {
   Mutator mutator(7);
 

@@ -204,6 +204,13 @@ TEST(FormulaErrors, BoundNestingAndLength) {
             std::string::npos);
 }
 
+TEST(FormulaErrors, BoundNestedFactors) {
+  std::string text = "y ~ (1 | a";
+  for (int i = 0; i < 1'000; ++i) text += "/a";
+
+  EXPECT_NE(std::string(error_of(text + ")").what()).find("nested by '/'"), std::string::npos);
+}
+
 TEST(FormulaErrors, AcceptALongSum) {
   std::string text = "y ~ x0";
   for (int i = 1; i < kMaxDepth; ++i) text += " + x" + std::to_string(i);

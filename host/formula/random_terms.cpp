@@ -1,5 +1,6 @@
 #include "host/formula/random_terms.hpp"
 
+#include <string>
 #include <utility>
 
 #include "batchlmm/error.hpp"
@@ -10,6 +11,8 @@ namespace {
 
 using Kind = Expression::Kind;
 using ExpressionPointer = std::shared_ptr<const Expression>;
+
+constexpr std::size_t kMaxNestedFactors = 20;
 
 bool is_binary(const Expression& e, const char* operation) { return e.kind == Kind::binary && e.name == operation; }
 bool is_parenthesis(const Expression& e) { return e.kind == Kind::call && e.name == "("; }
@@ -48,6 +51,9 @@ std::vector<ExpressionPointer> nested(const ExpressionPointer& group, const Form
   if (inner.size() != 1)
     throw FormulaError("expected one grouping factor right of '/', as in (1 | a/b/c)", formula.text,
                        bare->arguments[1]->position);
+  if (outer.size() >= kMaxNestedFactors)
+    throw FormulaError("more than " + std::to_string(kMaxNestedFactors) + " grouping factors nested by '/'",
+                       formula.text, bare->arguments[1]->position);
   auto crossed = std::make_shared<Expression>();
   crossed->kind = Kind::binary;
   crossed->name = ":";

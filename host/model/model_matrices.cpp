@@ -1,6 +1,5 @@
 #include "host/model/model_matrices.hpp"
 
-#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -40,19 +39,21 @@ const Eigen::MatrixXd& single_column(const Variable& variable, const ModelFrame&
   return values;
 }
 
-/// Misspelt names in --contrasts must not pass unnoticed. @throws ModelError
-void check_contrast_names(const ModelOptions& options, const Terms& fixed, const std::vector<RandomEffects>& random,
-                          const Table& table) {
-  const auto has = [](const Terms& terms, const std::string& name) {
-    return std::any_of(terms.variables.begin(), terms.variables.end(),
-                       [&](const Variable& v) { return v.label == name; });
-  };
+/// Misspelt names among the contrasts must not pass unnoticed; a variable of another formula may be named.
+/// @throws ModelError
+void check_contrast_names(const ModelOptions& options, const Table& table) {
   for (const auto& option : options.contrasts) {
     const std::string& name = option.first;
-    const bool known =
-        table.find(name) != nullptr || has(fixed, name) ||
-        std::any_of(random.begin(), random.end(), [&](const RandomEffects& r) { return has(r.effects, name); });
-    if (!known) throw ModelError("contrasts for '" + name + "': " + missing_column_message(table, name));
+    if (table.find(name) != nullptr) continue;
+    std::vector<std::string> columns;
+    try {
+      collect_columns(*parse_formula("y ~ " + name).right_hand_side, columns);
+    } catch (const FormulaError&) {
+      columns = {name};
+    }
+    for (const std::string& column : columns)
+      if (table.find(column) == nullptr)
+        throw ModelError("contrasts for '" + name + "': " + missing_column_message(table, column));
   }
 }
 
@@ -66,7 +67,7 @@ ModelMatrices model_matrices(const Formula& formula, const Table& table, const M
                      formula.text + "'");
   const Variable response{deparse(*formula.response), formula.response};
   check_response_is_left(response, fixed, formula);
-  check_contrast_names(options, fixed, random, table);
+  check_contrast_names(options, table);
 
   ModelFrame frame(table, formula);
   frame.add(response);
