@@ -17,8 +17,22 @@
 namespace batchlmm {
 namespace {
 
-/// Replicates that the pilot fits from every starting point, to see whether the design has several minima.
-constexpr std::uint64_t pilot_replicates = 512;
+/// Replicates that the pilot fits from every starting point, to see whether the design has several minima: fewer where
+/// a fit is long.
+std::uint64_t pilot_replicates(const kernels::Shape& s) {
+  const double columns = s.columns();
+  const double one =
+      s.nodes[0] * s.own[0] * columns * columns * (1 + s.parameters) + columns * columns * columns * s.parameters;
+  return static_cast<std::uint64_t>(std::clamp(1e7 / one, 64.0, 1024.0));
+}
+
+/// Where several terms have correlated columns, a second minimum in one replicate of a thousand is common, and too rare
+/// for the pilot.
+bool always_several_starts(const kernels::Shape& s) {
+  int vector_terms = 0;
+  for (int b = 0; b < s.terms; ++b) vector_terms += (s.term[b].k > 1 ? 1 : 0) + (s.term[b].k > 2 ? 1 : 0);
+  return vector_terms > 1;
+}
 
 /// Buffers of one chunk's results.
 struct ChunkBuffers {
@@ -80,13 +94,14 @@ void Bootstrap::pilot() {
   // index.
   const int all_null = static_cast<int>(null_starts_.size() / null_.shape().lambdas);
   const int all_full = static_cast<int>(full_starts_.size() / full_.shape().lambdas);
-  ChunkBuffers one(job_, pilot_replicates, false), all(job_, pilot_replicates, false);
+  const std::uint64_t n = pilot_replicates(full_.shape());
+  ChunkBuffers one(job_, n, false), all(job_, n, false);
   kernels::cpu_kernels().bootstrap(job_, one.chunk);
   job_.null_options.starts = all_null;
   job_.full_options.starts = all_full;
   kernels::cpu_kernels().bootstrap(job_, all.chunk);
-  bool null_differs = false, full_differs = false;
-  for (std::uint64_t i = 0; i < pilot_replicates; ++i) {
+  bool null_differs = always_several_starts(null_.shape()), full_differs = always_several_starts(full_.shape());
+  for (std::uint64_t i = 0; i < n; ++i) {
     null_differs = null_differs || one.deviance0[i] > all.deviance0[i] + 1e-8;
     full_differs = full_differs || one.deviance1[i] > all.deviance1[i] + 1e-8;
   }

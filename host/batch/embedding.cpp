@@ -12,6 +12,18 @@ namespace {
 /// Share of a column's norm that may lie outside the larger model's columns.
 constexpr double nested_tolerance = 1e-8;
 
+/// The same groups of rows, whatever the levels' order.
+bool same_groups(const RandomTerm& a, const RandomTerm& b) {
+  if (a.levels.size() != b.levels.size()) return false;
+  std::vector<std::int32_t> of(a.levels.size(), -1);
+  for (std::size_t i = 0; i < a.level_of_row.size(); ++i) {
+    std::int32_t& level = of[a.level_of_row[i]];
+    if (level < 0) level = b.level_of_row[i];
+    if (level != b.level_of_row[i]) return false;
+  }
+  return true;  // as many levels on both sides: a's groups cannot be finer
+}
+
 std::string join(const std::vector<std::string>& names) {
   std::string text;
   for (const std::string& name : names) text += (text.empty() ? "" : " + ") + name;
@@ -47,7 +59,7 @@ Embedding embed(const Model& null, const Model& full) {
     bool found = false;
     for (int f = 0; f < full.shape().terms && !found; ++f) {
       const RandomTerm& t1 = m1.random[full.term_of(f)];
-      if (t1.level_of_row != t0.level_of_row || filled[f] + z0.cols() > t1.z.cols()) continue;
+      if (!same_groups(t0, t1) || filled[f] + z0.cols() > t1.z.cols()) continue;
       const Eigen::MatrixXd& z1 = full.z_gauge(full.term_of(f)).columns;
       const Eigen::MatrixXd map = z1.colPivHouseholderQr().solve(z0);
       if ((z0 - z1 * map).norm() > nested_tolerance * z0.norm()) continue;
