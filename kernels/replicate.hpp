@@ -48,23 +48,6 @@ BATCHLMM_INLINE void full_start(const BootstrapJob& job, const In& null_lambda, 
   }
 }
 
-/// Writes lane l's optimum as item i's result. `newton.next` holds the coordinates of newton.best_lambda.
-template <class V, class A>
-BATCHLMM_INLINE void record_optimum(const Shape& s, const Newton<V, A>& n, int l, std::uint64_t i,
-                                    const FitResults& r) {
-  std::uint32_t boundary = 0;
-  for (int b = 0; b < s.terms; ++b)
-    if (lane(singular_term<V>(s, n, b), l)) boundary |= 1u << b;
-  FitStatus status = boundary != 0 ? fit_boundary : fit_converged;
-  if (!lane(n.best_certified, l)) status = fit_iteration_limit;
-  if (!(lane(n.best, l) < 1e300)) status = fit_not_positive_definite;
-  r.status[i] = status;
-  r.deviance[i] = lane(n.best, l);
-  for (int q = 0; q < s.lambdas; ++q) r.lambda[i * s.lambdas + q] = lane(n.best_lambda[q], l);
-  if (r.boundary != nullptr) r.boundary[i] = boundary;
-  if (r.evaluations != nullptr) r.evaluations[i] = static_cast<std::uint16_t>(lane(n.total_evaluations, l));
-}
-
 /// Writes item i's result where there is nothing to fit.
 BATCHLMM_INLINE void record_failure(const Shape& s, FitStatus status, std::uint64_t i, const FitResults& r) {
   const double nan = std::numeric_limits<double>::quiet_NaN();
@@ -76,6 +59,28 @@ BATCHLMM_INLINE void record_failure(const Shape& s, FitStatus status, std::uint6
   if (r.r2 != nullptr) r.r2[i] = nan;
   if (r.beta != nullptr)
     for (int q = 0; q < s.p; ++q) r.beta[i * s.p + q] = nan;
+}
+
+/// Writes lane l's optimum as item i's result. `newton.next` holds the coordinates of newton.best_lambda.
+template <class V, class A>
+BATCHLMM_INLINE void record_optimum(const Shape& s, const Newton<V, A>& n, int l, std::uint64_t i,
+                                    const FitResults& r) {
+  if (!(lane(n.best, l) < 1e300)) {
+    // No starting point could be evaluated: what stands in the lane is the item's before.
+    record_failure(s, fit_not_positive_definite, i, r);
+    if (r.evaluations != nullptr) r.evaluations[i] = static_cast<std::uint16_t>(lane(n.total_evaluations, l));
+    return;
+  }
+  std::uint32_t boundary = 0;
+  for (int b = 0; b < s.terms; ++b)
+    if (lane(singular_term<V>(s, n, b), l)) boundary |= 1u << b;
+  FitStatus status = boundary != 0 ? fit_boundary : fit_converged;
+  if (!lane(n.best_certified, l)) status = fit_iteration_limit;
+  r.status[i] = status;
+  r.deviance[i] = lane(n.best, l);
+  for (int q = 0; q < s.lambdas; ++q) r.lambda[i * s.lambdas + q] = lane(n.best_lambda[q], l);
+  if (r.boundary != nullptr) r.boundary[i] = boundary;
+  if (r.evaluations != nullptr) r.evaluations[i] = static_cast<std::uint16_t>(lane(n.total_evaluations, l));
 }
 
 /// Fits item after item on all lanes of V, one evaluation of all lanes a trip; a finished lane takes the next item.

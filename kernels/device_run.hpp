@@ -1,0 +1,286 @@
+/// @file
+/// Runs a job on a device: the constants and the items go into one block of its memory, in as many pieces as fit, and
+/// the results come back. `Device` is a CUDA device (cuda.cu) or the tests' device, which is the host:
+///
+///     std::size_t resident_threads()                  threads that it runs at a time
+///     std::size_t usable_bytes()                      memory that a job may take
+///     bool reserve(std::size_t bytes)                 makes memory() hold so much; false: out of memory
+///     std::byte* memory()                             the block
+///     void write(void* to, const void* from, std::size_t bytes), read(...)   copies to and from the block
+///     void draw(const DrawArguments&)                 draw_one_lane on every thread
+///     void fit(const FitArguments&, bool one_column)  fit_one_lane<one_column ? 1 : 0> on every thread
+#pragma once
+
+#include <algorithm>
+#include <string>
+
+#include "batchlmm/error.hpp"
+#include "kernels/device_constants.hpp"
+#include "kernels/one_lane.hpp"
+
+namespace batchlmm::kernels {
+inline namespace BATCHLMM_ISA {
+
+/// Bytes of device memory.
+struct MemoryNeed {
+  std::size_t fixed = 0, item = 0, thread = 0;
+};
+/// Items that are on the device together, and threads that work on them.
+struct Piece {
+  std::uint64_t items = 0;
+  std::size_t threads = 0;
+  [[nodiscard]] std::size_t bytes(const MemoryNeed& need) const {
+    return need.fixed + items * need.item + threads * need.thread;
+  }
+  /// Half the items or half the threads, whichever take more.
+  void shrink(const MemoryNeed& need) {
+    if (items > 1 && (threads == 1 || items * need.item >= threads * need.thread))
+      items = (items + 1) / 2;
+    else
+      threads = (threads + 1) / 2;
+    threads = std::min<std::size_t>(threads, items);
+  }
+};
+
+/// Arrays are aligned to this.
+inline constexpr std::size_t device_alignment = 256;
+
+/// Hands out arrays of a block of memory.
+class DeviceArrays {
+public:
+  DeviceArrays(std::byte* base, std::size_t used) : base_(base), used_(used) {}
+  template <class T>
+  T* take(std::size_t n) {
+    used_ = (used_ + device_alignment - 1) / device_alignment * device_alignment;
+    T* at = reinterpret_cast<T*>(base_ + used_);
+    used_ += n * sizeof(T);
+    return at;
+  }
+
+private:
+  std::byte* base_;
+  std::size_t used_;
+};
+
+/// Calls f(member, entries an item) for every array of results that is wanted.
+template <class F>
+void for_each_result(const FitResults& r, const Shape& s, bool parameters, const F& f) {
+  f(&FitResults::status, std::size_t{1});
+  f(&FitResults::deviance, std::size_t{1});
+  f(&FitResults::lambda, static_cast<std::size_t>(s.lambdas));
+  if (r.boundary != nullptr) f(&FitResults::boundary, std::size_t{1});
+  if (r.evaluations != nullptr) f(&FitResults::evaluations, std::size_t{1});
+  if (parameters && r.beta != nullptr) f(&FitResults::beta, static_cast<std::size_t>(s.p));
+  if (parameters && r.r2 != nullptr) f(&FitResults::r2, std::size_t{1});
+}
+inline std::size_t result_bytes(const FitResults& r, const Shape& s, bool parameters) {
+  std::size_t bytes = 0;
+  for_each_result(r, s, parameters, [&](auto member, std::size_t n) { bytes += n * sizeof(*(r.*member)); });
+  return bytes;
+}
+inline FitResults take_results(DeviceArrays& arrays, const FitResults& host, const Shape& s, bool parameters,
+                               std::uint64_t items) {
+  FitResults device;
+  for_each_result(host, s, parameters, [&](auto member, std::size_t n) {
+    device.*member = arrays.take<std::remove_reference_t<decltype(*(host.*member))>>(n * items);
+  });
+  return device;
+}
+/// Copies `items` results to the host's, from item `begin` on.
+template <class Device>
+void read_results(Device& device, const FitResults& from, const FitResults& to, const Shape& s, bool parameters,
+                  std::uint64_t begin, std::uint64_t items) {
+  for_each_result(to, s, parameters, [&](auto member, std::size_t n) {
+    device.read(to.*member + begin * n, from.*member, items * n * sizeof(*(to.*member)));
+  });
+}
+
+/// Reserves memory for as much of `piece` as there is room for.
+/// @throws ComputationError where not even one item on one thread fits
+template <class Device>
+Piece reserve(Device& device, Piece piece, const MemoryNeed& need) {
+  const std::size_t usable = device.usable_bytes();
+  while (piece.bytes(need) > usable || !device.reserve(piece.bytes(need))) {
+    if (piece.items == 1 && piece.threads == 1)
+      throw ComputationError("the device's memory is too small for one replicate: it takes " +
+                             std::to_string(piece.bytes(need) / 1024 + 1) + " KiB, " + std::to_string(usable / 1024) +
+                             " KiB may be used");
+    piece.shrink(need);
+  }
+  return piece;
+}
+
+inline std::size_t thread_bytes(const BootstrapJob& job) {
+  return 8 * std::max({draw_memory(*job.full, job.sampler), fit_memory(*job.null), fit_memory(*job.full)});
+}
+/// @param null, full  the arrays that are wanted
+inline MemoryNeed memory_need(const BootstrapJob& job, const FitResults& null, const FitResults& full) {
+  DeviceConstants constants(nullptr);
+  (void)on_device(job, constants);
+  const std::size_t doubles = static_cast<std::size_t>(job.null->response) + job.full->response;
+  return {constants.bytes().size() + 32 * device_alignment,
+          8 * doubles + result_bytes(null, *job.null, job.parameters) + result_bytes(full, *job.full, job.parameters),
+          thread_bytes(job)};
+}
+
+/// Draws and fits the chunk's replicates, as the CPU's `bootstrap` does.
+template <class Device>
+void run_bootstrap(Device& device, const BootstrapJob& job, const BootstrapChunk& chunk) {
+  if (chunk.count == 0) return;
+  const Shape &null = *job.null, &full = *job.full;
+  const MemoryNeed need = memory_need(job, chunk.null, chunk.full);
+  const std::size_t resident = device.resident_threads();
+  const Piece piece =
+      reserve(device, {chunk.count, static_cast<std::size_t>(std::min<std::uint64_t>(resident, chunk.count))}, need);
+
+  DeviceConstants constants(device.memory());
+  const DeviceBootstrap there = on_device(job, constants);
+  device.write(device.memory(), constants.bytes().data(), constants.bytes().size());
+  DeviceArrays arrays(device.memory(), constants.bytes().size());
+  auto* null_response = arrays.take<double>(piece.items * null.response);
+  auto* full_response = arrays.take<double>(piece.items * full.response);
+  const FitResults null_results = take_results(arrays, chunk.null, null, job.parameters, piece.items);
+  const FitResults full_results = take_results(arrays, chunk.full, full, job.parameters, piece.items);
+  auto* memory = arrays.take<double>(piece.threads * need.thread / 8);
+  const bool one_column = null.own[0] == 1 && full.own[0] == 1;  // as on the CPU: it is part of the arithmetic
+
+  for (std::uint64_t begin = 0; begin < chunk.count; begin += piece.items) {
+    const std::uint64_t items = std::min(piece.items, chunk.count - begin);
+    DrawArguments draw;
+    draw.shape = there.full;
+    draw.design = there.job.full_design;
+    draw.sampler = there.job.sampler;
+    draw.seed = job.seed;
+    draw.first = chunk.first + begin;
+    draw.count = items;
+    draw.full_response = full_response;
+    draw.null_response = null_response;
+    draw.memory = memory;
+    draw.threads = piece.threads;
+    device.draw(draw);
+
+    FitArguments fit;
+    fit.shape = there.null;
+    fit.job.design = &there.at->null_design;
+    fit.job.items = items;
+    fit.job.response = null_response;
+    fit.job.first_start = there.job.null_starts;
+    fit.job.starts = there.job.null_starts;
+    fit.job.options = job.null_options;
+    fit.job.parameters = job.parameters;
+    fit.job.results = null_results;
+    fit.response_item = 1;
+    fit.response_element = items;
+    fit.memory = memory;
+    fit.threads = piece.threads;
+    device.fit(fit, one_column);
+
+    fit.shape = there.full;
+    fit.job.design = &there.at->full_design;
+    fit.job.response = full_response;
+    fit.job.first_start = nullptr;
+    fit.job.starts = there.job.full_starts;
+    fit.job.options = job.full_options;
+    fit.job.results = full_results;
+    fit.bootstrap = there.at;
+    fit.null = null_results;
+    device.fit(fit, one_column);
+
+    read_results(device, null_results, chunk.null, null, job.parameters, begin, items);
+    read_results(device, full_results, chunk.full, full, job.parameters, begin, items);
+  }
+}
+
+/// Replicates of a chunk that gives every thread several, within the memory that may be used.
+template <class Device>
+std::uint64_t chunk_items(Device& device, const BootstrapJob& job) {
+  constexpr std::uint64_t items_a_thread = 8, most = 1u << 20;
+  double none = 0;
+  std::uint8_t status = 0;
+  std::uint32_t boundary = 0;
+  std::uint16_t evaluations = 0;
+  const FitResults all{&status, &none, &none, &boundary, &evaluations, &none, &none};
+  const MemoryNeed need = memory_need(job, all, all);
+  const std::size_t threads = device.resident_threads(), usable = device.usable_bytes();
+  Piece piece{std::min<std::uint64_t>(items_a_thread * threads, most), threads};
+  while (piece.bytes(need) > usable && (piece.items > 1 || piece.threads > 1)) piece.shrink(need);
+  return std::max<std::uint64_t>(std::min<std::uint64_t>(piece.items, items_a_thread * piece.threads), 64);
+}
+
+/// Fits the job's items, as the CPU's `fit` does.
+template <class Device>
+void run_fits(Device& device, const FitJob& job) {
+  if (job.items == 0) return;
+  const Shape& s = *job.shape;
+  const std::size_t starts = static_cast<std::size_t>(job.options.starts) * s.lambdas;
+  DeviceConstants fixed(nullptr), design(nullptr);
+  (void)on_device(s, fixed);
+  (void)fixed.add(job.starts, starts);
+  if (job.one_start) (void)fixed.add(job.first_start, s.lambdas);
+  const Design<double> one = on_device(job.design[0], s, design);
+  (void)design.add(&one, 1);
+  MemoryNeed need;
+  need.fixed = fixed.bytes().size() + design.bytes().size() + 32 * device_alignment;
+  need.item = 8 * (static_cast<std::size_t>(s.response) + (job.one_start ? 0 : s.lambdas)) +
+              result_bytes(job.results, s, job.parameters);
+  // Each item may bring a design of its own; a structure a time is aligned.
+  if (job.design_of != nullptr) need.item += design.bytes().size() + 16 * (max_stages + 4) + sizeof(int);
+  need.thread = 8 * fit_memory(s);
+  const Piece piece = reserve(
+      device, {job.items, static_cast<std::size_t>(std::min<std::uint64_t>(device.resident_threads(), job.items))},
+      need);
+  int designs = 1;
+  if (job.design_of != nullptr) designs = 1 + *std::max_element(job.design_of, job.design_of + job.items);
+
+  for (std::uint64_t begin = 0; begin < job.items; begin += piece.items) {
+    const std::uint64_t items = std::min(piece.items, job.items - begin);
+    DeviceConstants constants(device.memory());
+    FitArguments fit;
+    fit.shape = on_device(s, constants);
+    fit.job.starts = constants.add(job.starts, starts);
+    if (job.one_start) fit.job.first_start = constants.add(job.first_start, s.lambdas);
+    std::vector<Design<double>> designs_there;
+    if (job.design_of == nullptr) {
+      designs_there.push_back(on_device(job.design[0], s, constants));
+    } else {
+      // The designs of this piece alone, numbered anew.
+      std::vector<int> number(designs, -1), design_of(items);
+      for (std::uint64_t i = 0; i < items; ++i) {
+        const int d = job.design_of[begin + i];
+        if (number[d] < 0) {
+          number[d] = static_cast<int>(designs_there.size());
+          designs_there.push_back(on_device(job.design[d], s, constants));
+        }
+        design_of[i] = number[d];
+      }
+      fit.job.design_of = constants.add(design_of.data(), items);
+    }
+    fit.job.design = constants.add(designs_there.data(), designs_there.size());
+    device.write(device.memory(), constants.bytes().data(), constants.bytes().size());
+
+    DeviceArrays arrays(device.memory(), constants.bytes().size());
+    auto* response = arrays.take<double>(items * s.response);
+    device.write(response, job.response + begin * s.response, 8 * items * s.response);
+    if (!job.one_start) {
+      auto* first_start = arrays.take<double>(items * s.lambdas);
+      device.write(first_start, job.first_start + begin * s.lambdas, 8 * items * s.lambdas);
+      fit.job.first_start = first_start;
+    }
+    fit.job.one_start = job.one_start;
+    fit.job.items = items;
+    fit.job.response = response;
+    fit.job.options = job.options;
+    fit.job.parameters = job.parameters;
+    fit.job.results = take_results(arrays, job.results, s, job.parameters, items);
+    fit.response_item = s.response;
+    fit.response_element = 1;
+    fit.memory = arrays.take<double>(piece.threads * need.thread / 8);
+    fit.threads = piece.threads;
+    // As on the CPU, where lanes of several designs have no text of their own for one column.
+    device.fit(fit, job.design_of == nullptr && s.own[0] == 1);
+    read_results(device, fit.job.results, job.results, s, job.parameters, begin, items);
+  }
+}
+
+}  // namespace BATCHLMM_ISA
+}  // namespace batchlmm::kernels

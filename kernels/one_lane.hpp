@@ -1,0 +1,96 @@
+/// @file
+/// What one thread of a device does: V = double, one replicate at a time, its arrays strided through memory that all
+/// threads share. Plain text of the kernels: a test runs it on the CPU, thread after thread.
+#pragma once
+
+#include "kernels/replicate.hpp"
+
+namespace batchlmm::kernels {
+
+/// Arguments of the draws of a chunk. All pointers are the device's.
+struct DrawArguments {
+  Shape shape;  ///< of the full model
+  Design<double> design;
+  Sampler sampler;
+  std::uint64_t seed = 0, first = 0, count = 0;
+  double *full_response = nullptr, *null_response = nullptr;  ///< element by element, count replicates side by side
+  double* memory = nullptr;                                   ///< draw_memory() doubles a thread, element by element
+  std::size_t threads = 0;
+};
+
+/// Arguments of many fits. All pointers are the device's; `job.shape` is not used.
+struct FitArguments {
+  Shape shape;
+  FitJob job;
+  /// Element e of item i's response stands at i * response_item + e * response_element.
+  std::size_t response_item = 0, response_element = 1;
+  /// The full fit of a bootstrap: it starts from the null's optimum, which its own cannot exceed.
+  const BootstrapJob* bootstrap = nullptr;
+  FitResults null;
+  double* memory = nullptr;  ///< fit_memory() doubles a thread, element by element
+  std::size_t threads = 0;
+};
+
+inline namespace BATCHLMM_ISA {
+
+/// Doubles of memory that one thread needs to draw.
+BATCHLMM_FUNCTION inline std::size_t draw_memory(const Shape& full, const Sampler& sampler) {
+  return static_cast<std::size_t>(full.columns()) + sampler.rows;
+}
+/// Doubles of memory that one thread needs to fit.
+BATCHLMM_FUNCTION inline std::size_t fit_memory(const Shape& shape) {
+  Arena<Strided> count{};
+  (void)make_workspace(shape, count);
+  (void)make_newton<double>(shape, count);
+  return count.used + shape.response;
+}
+
+/// Draws replicates `thread`, `thread` + a.threads, ... of the chunk.
+BATCHLMM_FUNCTION inline void draw_one_lane(const DrawArguments& a, std::size_t thread) {
+  const Strided b{a.memory + thread, a.threads}, eta = b + a.shape.columns();
+  for (std::uint64_t i = thread; i < a.count; i += a.threads)
+    draw_replicate<double>(a.shape, a.design, a.sampler, a.seed, a.first + i, Strided{a.full_response + i, a.count},
+                           Strided{a.null_response + i, a.count}, b, eta);
+}
+
+/// Fits the items that `take` hands out.
+/// @param take  take(item): the next item, false where there is none left
+template <int LK, class Take>
+BATCHLMM_FUNCTION inline void fit_one_lane(const FitArguments& a, std::size_t thread, Take&& take) {
+  const Shape& s = a.shape;
+  const FitJob& job = a.job;
+  Arena<Strided> arena{Strided{a.memory + thread, a.threads}};
+  const Workspace<Strided> w = make_workspace(s, arena);
+  Newton<double, Strided> n = make_newton<double>(s, arena);
+  const Strided response = arena.take(s.response);
+  for (std::size_t i = 0; i < arena.used; ++i) arena.base[i] = 0.0;
+
+  Design<double> design = job.design[0];
+  const auto load = [&](std::uint64_t i, int) {
+    const double* from = job.response + i * a.response_item;
+    bool finite = true;
+    for (int e = 0; e < s.response; ++e) {
+      const double x = from[e * a.response_element];
+      finite = finite && absolute(x) <= 1.7976931348623157e308;  // false for a NaN too
+      response[e] = x;
+    }
+    if (job.design_of != nullptr) design = job.design[job.design_of[i]];
+    return finite;
+  };
+  const auto start = [&](std::uint64_t i, int, const Strided& lambda) {
+    if (a.bootstrap != nullptr) {
+      full_start(*a.bootstrap, a.null.lambda + i * a.bootstrap->null->lambdas, lambda);
+      return;
+    }
+    const double* from = job.first_start + (job.one_start ? 0 : i * s.lambdas);
+    for (int q = 0; q < s.lambdas; ++q) lambda[q] = from[q];
+  };
+  const auto limit = [&](std::uint64_t i) {
+    return a.bootstrap != nullptr ? a.null.deviance[i] : std::numeric_limits<double>::infinity();
+  };
+  fit_lanes<LK, double>(s, design, response, w, n, take, load, start, limit, job.starts, job.options, job.parameters,
+                        job.results);
+}
+
+}  // namespace BATCHLMM_ISA
+}  // namespace batchlmm::kernels
