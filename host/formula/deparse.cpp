@@ -36,7 +36,7 @@ class Deparser {
 public:
   explicit Deparser(const Formula* formula = nullptr) : formula_(formula) {}
 
-  // NOLINTNEXTLINE(misc-no-recursion): as deep as the tree, which the parser bounds
+  // Recursion goes as deep as the tree, which the parser bounds.
   [[nodiscard]] std::string text(const Expression& e) const {
     switch (e.kind) {
       case Kind::number:
@@ -60,7 +60,6 @@ public:
   }
 
 private:
-  // NOLINTNEXTLINE(misc-no-recursion)
   [[nodiscard]] std::string binary(const Expression& e) const {
     if (e.name == "=") return quote_name(e.arguments[0]->name) + " = " + text(*e.arguments[1]);
     if (e.name == "||" && formula_ != nullptr) {

@@ -41,7 +41,7 @@ std::vector<Effects> split(const Expression& effects, const Formula& formula) {
 }
 
 /// The grouping factors that a/b/c stands for, the finest first.
-// NOLINTNEXTLINE(misc-no-recursion): as deep as the tree, which the parser bounds
+// Recursion goes as deep as the tree, which the parser bounds.
 std::vector<ExpressionPointer> nested(const ExpressionPointer& group, const Formula& formula) {
   const Expression* bare = group.get();
   while (is_parenthesis(*bare)) bare = bare->arguments[0].get();
@@ -64,7 +64,6 @@ std::vector<ExpressionPointer> nested(const ExpressionPointer& group, const Form
 }
 
 /// Only columns, calls and ":" of them make a grouping factor.
-// NOLINTNEXTLINE(misc-no-recursion)
 void check_group(const Expression& e, const Formula& formula) {
   if (is_parenthesis(e)) return check_group(*e.arguments[0], formula);
   if (is_binary(e, ":")) {

@@ -61,7 +61,7 @@ private:
   }
 
   // Each function below is one of R's model.c: EncodeVars, PlusTerms, CrossTerms, ...
-  // NOLINTNEXTLINE(misc-no-recursion): as deep as the tree, which the parser bounds
+  // Recursion goes as deep as the tree, which the parser bounds.
   Sets expand(const Expression& e) {
     switch (e.kind) {
       case Kind::number:
@@ -113,7 +113,6 @@ private:
   }
 
   /// A chain of "+" at once, so that a long sum takes no quadratic time.
-  // NOLINTNEXTLINE(misc-no-recursion)
   Sets sum(const Expression& e) {
     std::vector<const Expression*> summands;
     const Expression* rest = &e;
@@ -124,7 +123,6 @@ private:
     return distinct(std::move(sets), e);
   }
 
-  // NOLINTNEXTLINE(misc-no-recursion)
   Sets subtracted(const Expression& e) {
     adding_ = !adding_;
     Sets sets = expand(e);
@@ -132,7 +130,6 @@ private:
     return sets;
   }
 
-  // NOLINTNEXTLINE(misc-no-recursion)
   Sets power(const Expression& e) {
     const Sets left = expand(*e.arguments[0]);
     const Expression& exponent = *e.arguments[1];

@@ -73,7 +73,7 @@ class Evaluator {
 public:
   Evaluator(const Table& table, const Formula& formula) : table_(table), formula_(formula) {}
 
-  // NOLINTNEXTLINE(misc-no-recursion): as deep as the tree, which the parser bounds
+  // Recursion goes as deep as the tree, which the parser bounds.
   [[nodiscard]] Value value(const Expression& e) const {
     if (e.kind == Kind::variable) {
       const Column& c = column(e);
@@ -103,7 +103,6 @@ private:
     fail(missing_column_message(table_, e.name), e);
   }
 
-  // NOLINTNEXTLINE(misc-no-recursion)
   [[nodiscard]] Numbers numbers(const Expression& e) const {
     switch (e.kind) {
       case Kind::number:
@@ -148,7 +147,6 @@ private:
     return result;
   }
 
-  // NOLINTNEXTLINE(misc-no-recursion)
   [[nodiscard]] Numbers binary(const Expression& e) const {
     double (*function)(double, double) = nullptr;
     if (e.name == "+") function = [](double x, double y) { return x + y; };
@@ -162,7 +160,6 @@ private:
     return combined(numbers(*e.arguments[0]), numbers(*e.arguments[1]), function);
   }
 
-  // NOLINTNEXTLINE(misc-no-recursion)
   [[nodiscard]] Numbers call(const Expression& e) const {
     if (e.name == "(") return numbers(*e.arguments[0]);
     if (e.name == "I") return numbers(*arguments(e, {"x"}, 1)[0]);
@@ -232,7 +229,6 @@ private:
     fail("expected a constant, found '" + deparse(e) + "'", e);
   }
 
-  // NOLINTNEXTLINE(misc-no-recursion)
   static bool is_constant(const Expression& e) {
     return e.kind != Kind::variable &&
            std::all_of(e.arguments.begin(), e.arguments.end(), [](const auto& a) { return is_constant(*a); });
@@ -252,7 +248,6 @@ private:
     fail("'" + deparse(where) + "' does not depend on any column of the table", where);
   }
 
-  // NOLINTNEXTLINE(misc-no-recursion)
   [[nodiscard]] Array scale(const Expression& e) const {
     const Arguments a = arguments(e, {"x", "center", "scale"}, 1);
     Array x = vector(*a[0], e);
@@ -320,7 +315,6 @@ private:
     return result;
   }
 
-  // NOLINTNEXTLINE(misc-no-recursion)
   [[nodiscard]] Value factor(const Expression& e) const {
     const Arguments a = e.name == "factor" ? arguments(e, {"x", "ordered"}, 1) : arguments(e, {"x"}, 1);
     Value x = value(*a[0]);
@@ -344,7 +338,7 @@ Value evaluate(const Expression& expression, const Table& table, const Formula& 
   return Evaluator(table, formula).value(expression);
 }
 
-// NOLINTNEXTLINE(misc-no-recursion): as deep as the tree, which the parser bounds
+// Recursion goes as deep as the tree, which the parser bounds.
 void collect_columns(const Expression& expression, std::vector<std::string>& names) {
   if (expression.kind == Expression::Kind::variable) {
     names.push_back(expression.name);

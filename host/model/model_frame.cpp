@@ -36,7 +36,7 @@ void ModelFrame::add(const Terms& terms) {
   for (const Variable& variable : terms.variables) add(variable);
 }
 
-// NOLINTNEXTLINE(misc-no-recursion): as deep as the tree, which the parser bounds
+// Recursion goes as deep as the tree, which the parser bounds.
 void ModelFrame::add_group(const Expression& group) {
   if (is_parenthesis(group)) return add_group(*group.arguments[0]);
   if (is_interaction(group)) {
@@ -105,7 +105,6 @@ void ModelFrame::finish() {
   for (auto& [label, value] : groups_) keep_rows(label, value);
 }
 
-// NOLINTNEXTLINE(misc-no-recursion)
 Factor ModelFrame::group(const Expression& group) const {
   if (is_parenthesis(group)) return this->group(*group.arguments[0]);
   if (is_interaction(group)) return interaction(this->group(*group.arguments[0]), this->group(*group.arguments[1]));
