@@ -17,7 +17,7 @@ struct CriterionValue {
   double r2 = 0;                ///< penalized residual sum of squares
   bool ok = false;              ///< every pivot was positive
   Eigen::VectorXd gradient;     ///< m
-  Eigen::MatrixXd hessian;      ///< m x m, exact
+  Eigen::MatrixXd hessian;      ///< m x m, exact; the average information for very large models (large_criterion.hpp)
   Eigen::MatrixXd information;  ///< m x m, average information
 };
 

@@ -37,8 +37,13 @@ public:
       : InputError(message), formula_(std::move(formula)), position_(position) {}
   [[nodiscard]] const std::string& formula() const noexcept { return formula_; }
   [[nodiscard]] std::size_t position() const noexcept { return position_; }
-  /// Two lines: the formula, and a caret under the place.
-  [[nodiscard]] std::string caret() const { return formula_ + "\n" + std::string(position_, ' ') + "^"; }
+  /// Two lines: the formula, and a caret under the place (characters are counted, not bytes of UTF-8).
+  [[nodiscard]] std::string caret() const {
+    std::size_t column = 0;
+    for (std::size_t i = 0; i < position_ && i < formula_.size(); ++i)
+      column += (static_cast<unsigned char>(formula_[i]) & 0xC0U) != 0x80U ? 1 : 0;
+    return formula_ + "\n" + std::string(column, ' ') + "^";
+  }
 
 private:
   std::string formula_;
