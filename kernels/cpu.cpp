@@ -7,10 +7,12 @@ namespace batchlmm::kernels {
 namespace baseline {
 extern const CpuKernels kernels_of_this_isa;
 }
-#if defined(__x86_64__)
+#if defined(BATCHLMM_WITH_AVX2)
 namespace avx2 {
 extern const CpuKernels kernels_of_this_isa;
 }
+#endif
+#if defined(BATCHLMM_WITH_AVX512)
 namespace avx512 {
 extern const CpuKernels kernels_of_this_isa;
 }
@@ -18,13 +20,16 @@ extern const CpuKernels kernels_of_this_isa;
 
 std::vector<const CpuKernels*> all_cpu_kernels() {
   std::vector<const CpuKernels*> all{&baseline::kernels_of_this_isa};
-#if defined(__x86_64__)
+#if defined(BATCHLMM_WITH_AVX2)
   __builtin_cpu_init();
-  const bool has_avx2 =
-      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
-  if (has_avx2) all.push_back(&avx2::kernels_of_this_isa);
-  if (has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512cd"))
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2"))
+    all.push_back(&avx2::kernels_of_this_isa);
+#endif
+#if defined(BATCHLMM_WITH_AVX512)
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("avx512f") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512cd"))
     all.push_back(&avx512::kernels_of_this_isa);
 #endif
   return all;

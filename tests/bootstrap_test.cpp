@@ -19,6 +19,13 @@ namespace {
 
 using oracle::Kind;
 
+// Under a sanitizer the same work with fewer replicates.
+#if defined(__SANITIZE_ADDRESS__)
+constexpr std::uint64_t thinned = 20;
+#else
+constexpr std::uint64_t thinned = 1;
+#endif
+
 std::shared_ptr<const ModelMatrices> matrices(const std::string& formula, const std::string& file,
                                               const std::vector<std::string>& factors = {}) {
   return std::make_shared<ModelMatrices>(
@@ -132,7 +139,7 @@ TEST(Bootstrap, HasTheSameBitsOnEveryInstructionSetAndTileWidth) {
 TEST(Bootstrap, PolitenessHasTheNullDistributionThatTheTheoryAllows) {
   // Arrange
   const Pair p = politeness(2);
-  const std::uint64_t n = 100'000;
+  const std::uint64_t n = 100'000 / thinned;
 
   // Act
   const Collected c = collect(*p.bootstrap, 0, n, 2);
@@ -143,12 +150,11 @@ TEST(Bootstrap, PolitenessHasTheNullDistributionThatTheTheoryAllows) {
   std::uint64_t counted = 0;
   for (std::uint64_t k : c.summary.status) counted += k;
   EXPECT_EQ(counted, n);
-  EXPECT_NEAR(static_cast<double>(c.summary.extreme) / static_cast<double>(n), 0.053, 0.005);
+  EXPECT_NEAR(static_cast<double>(c.summary.extreme) / static_cast<double>(n), 0.053, thinned == 1 ? 0.005 : 0.015);
   // One more coefficient: close to chi-square with 1 df, a little longer in the tail; standard error of the mean
   // 0.0046.
   const double mean = c.summary.sum_statistic / static_cast<double>(n);
-  EXPECT_GT(mean, 0.99);
-  EXPECT_LT(mean, 1.07);
+  EXPECT_NEAR(mean, 1.03, thinned == 1 ? 0.04 : 0.12);
   // P(chi-square_1 <= 1e-8) = 8e-5: exact zeros are as rare as that (Poisson with mean 8: below 30).
   EXPECT_LT(c.summary.zero, 30U);
   for (double t : c.statistic) ASSERT_GE(t, 0);
@@ -156,7 +162,8 @@ TEST(Bootstrap, PolitenessHasTheNullDistributionThatTheTheoryAllows) {
 
 /// Largest excess of the engine's optima over those of a search from every starting point to full precision, and how
 /// many exceed 1e-8.
-void expect_best_optima(const Pair& p, std::uint64_t n, const char* what) {
+void expect_best_optima(const Pair& p, std::uint64_t replicates, const char* what) {
+  const std::uint64_t n = replicates / thinned;
   kernels::BootstrapJob job = p.bootstrap->job();
   const auto run = [&](std::vector<double>& d0, std::vector<double>& d1) {
     std::vector<std::uint8_t> s0(n), s1(n);
@@ -279,7 +286,7 @@ TEST(Bootstrap, DrawsResponsesWithTheModelsMoments) {
         }
 
         // Act
-        const int draws = 40'000;
+        const int draws = 40'000 / static_cast<int>(thinned);
         std::vector<double> r1(s1.response), r0(s0.response), scratch(s1.columns() + data.sampler().rows + 1);
         Eigen::MatrixXd sum = Eigen::MatrixXd::Zero(truth.rows(), truth.cols());
         Eigen::VectorXd mean = Eigen::VectorXd::Zero(truth.rows());

@@ -114,7 +114,6 @@ ReplicateSummary Bootstrap::run(const BootstrapRun& run) const {
   job.parameters = run.parameters;
   const double shift = job.full->degrees * std::log(sigma_ * sigma_);
   const std::uint64_t length = run.backend.cuda ? kernels::cuda_chunk_length(job) : kernels::chunk_length(job, 4e6);
-  // Chunks start at multiples of their length, so that sums over a chunk do not depend on where a range starts.
   const std::uint64_t last = run.first + run.count, first_chunk = run.first / length,
                       end_chunk = (last + length - 1) / length;
 
@@ -166,7 +165,6 @@ ReplicateSummary Bootstrap::run(const BootstrapRun& run) const {
           ++part.used;
           part.extreme += t >= run.observed;
           part.zero += t == 0;
-          part.sum_statistic += t;
         }
         std::unique_lock lock(mutex);
         turn.wait(lock, [&] { return next_to_collect == c || failure; });
@@ -183,7 +181,9 @@ ReplicateSummary Bootstrap::run(const BootstrapRun& run) const {
         total.singular_full += part.singular_full;
         total.evaluations_null += part.evaluations_null;
         total.evaluations_full += part.evaluations_full;
-        total.sum_statistic += part.sum_statistic;
+        // One by one and in order: the sum's bits must not depend on the length of a chunk, which is a device's choice.
+        for (std::uint64_t i = 0; i < n; ++i)
+          if (is_used(status[i])) total.sum_statistic += statistic[i];
         done += n;
         if (run.progress) run.progress(done, run.count);
         ++next_to_collect;

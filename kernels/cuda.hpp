@@ -1,0 +1,26 @@
+/// @file
+/// The CUDA backend, as the host sees it. kernels/cuda.cu implements it; a build without CUDA links kernels/no_cuda.cpp instead.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "kernels/jobs.hpp"
+
+namespace batchlmm::kernels {
+
+/// Whether a device can be used here; if not, `why` says why (one line).
+struct CudaStatus {
+  bool usable = false;
+  std::string why;
+  std::string device;   ///< name of the device that will be used
+};
+CudaStatus cuda_status();
+
+/// One lane a thread. Throws BackendUnavailable without a usable device, ComputationError with the call that failed.
+void cuda_fit(const FitJob& job);
+void cuda_bootstrap(const BootstrapJob& job, BootstrapChunk& chunk);
+/// Replicates that one call should hold to fill the device within a share of its free memory.
+std::uint64_t cuda_chunk_length(const BootstrapJob& job);
+
+}  // namespace batchlmm::kernels
