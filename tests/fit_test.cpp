@@ -114,8 +114,7 @@ TEST(Fit, ABoundaryIsFoundAndNamed) {
   EXPECT_NEAR(f.criterion, 794.896862872675, 1e-6);
   EXPECT_TRUE(f.singular);
   EXPECT_TRUE(f.converged);
-  for (std::size_t t = 0; t < 2; ++t)
-    EXPECT_TRUE(f.model->random[t].group != "subject" || f.random[t].boundary);
+  for (std::size_t t = 0; t < 2; ++t) EXPECT_TRUE(f.model->random[t].group != "subject" || f.random[t].boundary);
 }
 
 TEST(Fit, TheLowestOfSeveralMinimaIsTaken) {
