@@ -121,6 +121,7 @@ struct Lanes<Pack<NV>> {
   using Int = PackInt<NV>;
 };
 
+// NOLINTBEGIN(bugprone-macro-parentheses): TYPE is a template's name.
 #define BATCHLMM_PACK_BINARY(TYPE, OP)                                                             \
   template <int NV>                                                                                \
   BATCHLMM_INLINE TYPE<NV> operator OP(TYPE<NV> a, const TYPE<NV>& b) {                            \
@@ -145,6 +146,7 @@ BATCHLMM_PACK_BINARY(PackInt, ^)
 BATCHLMM_PACK_BINARY(PackInt, |)
 BATCHLMM_PACK_BINARY(PackInt, &)
 #undef BATCHLMM_PACK_BINARY
+// NOLINTEND(bugprone-macro-parentheses)
 
 #define BATCHLMM_PACK_COMPARE(OP)                                                  \
   template <int NV>                                                                \

@@ -2,6 +2,9 @@
 /// Bootstrap jobs on random models, for the tests that compare backends.
 #pragma once
 
+#include <bit>
+#include <cmath>
+#include <cstdint>
 #include <cstring>
 #include <memory>
 #include <string>
@@ -92,7 +95,9 @@ struct ResultArrays {
 
 /// Items whose results differ in a bit (NaNs of any bits are equal), counted.
 inline std::uint64_t differing_items(const ResultArrays& a, const ResultArrays& b) {
-  const auto same = [](double x, double y) { return std::memcmp(&x, &y, sizeof x) == 0 || (x != x && y != y); };
+  const auto same = [](double x, double y) {
+    return std::bit_cast<std::uint64_t>(x) == std::bit_cast<std::uint64_t>(y) || (std::isnan(x) && std::isnan(y));
+  };
   std::uint64_t differing = 0;
   for (std::uint64_t i = 0; i < a.items; ++i) {
     bool equal = a.status[i] == b.status[i] && same(a.deviance[i], b.deviance[i]) && same(a.r2[i], b.r2[i]) &&
