@@ -182,8 +182,12 @@ void expect_best_optima(const Pair& p, std::uint64_t replicates, const char* wha
   };
   std::vector<double> a0, a1, b0, b1;
   EXPECT_EQ(run(a0, a1), 0) << what;
-  const int terms = std::max(p.null.shape().terms, p.full.shape().terms);
-  job.null_options = job.full_options = {1e-13, 200, 4 + (terms > 1 ? terms : 0)};
+  // Every shared starting point (shared_starts): the generating value, three ratios, and every term in turn at zero.
+  const auto every = [](const kernels::Shape& shape) {
+    return kernels::NewtonOptions{1e-13, 200, 4 + (shape.terms > 1 ? shape.terms : 0)};
+  };
+  job.null_options = every(p.null.shape());
+  job.full_options = every(p.full.shape());
   run(b0, b1);
   int wrong = 0;
   double lower = 0;
