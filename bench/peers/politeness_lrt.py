@@ -112,7 +112,8 @@ def ratios(peer, ours):
 def instructions(program, core, few=2000, many=10000):
     """Instructions of one replicate more, by callgrind; None where valgrind is missing.
 
-    Start-up cancels in the difference of two counts. Valgrind knows no AVX-512: the count is that of the AVX2 kernels.
+    What does not grow with the replicates (libraries, table, first fits, the bootstrap's pilot) cancels in the
+    difference of two counts and is given as "fixed". Valgrind knows no AVX-512: the count is that of the AVX2 kernels.
     """
     if shutil.which("valgrind") is None:
         return None
@@ -130,7 +131,7 @@ def instructions(program, core, few=2000, many=10000):
     return {
         "kernels": "avx2",
         "per_replicate": (counts[1] - counts[0]) / (many - few),
-        "start_up_and_first_fits": counts[0] - few * (counts[1] - counts[0]) / (many - few),
+        "fixed": counts[0] - few * (counts[1] - counts[0]) / (many - few),
         "by": subprocess.run(["valgrind", "--version"], capture_output=True, text=True, check=True).stdout.strip(),
     }
 
