@@ -76,7 +76,7 @@ TEST(FormulaFuzz, LongChainsAreNoHarm) {
   for (const std::string operation : {"+", "-", "*", "/", ":", "%in%", "^", "**2+"}) {
     for (const std::string part : {"x", "a", "g", "1", "(x)", "log(x)"}) {
       std::string chain = part;
-      for (int i = 0; i < 1'990; ++i) chain.append(operation).append(part);
+      for (int i = 0; i < kMaxDepth - 10; ++i) chain.append(operation).append(part);
       for (const std::string frame : {"y~#+(1|g)", "y~I(#)+(1|g)", "y~(#|g)", "y~(#||g)", "y~(1|#)", "#~(1|g)"}) {
         std::string text = frame;
         text.replace(text.find('#'), 1, chain);

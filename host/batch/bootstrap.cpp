@@ -65,8 +65,8 @@ struct ChunkBuffers {
 
 }  // namespace
 
-Bootstrap::Bootstrap(const Model& null, const Model& full, const Embedding& embedding, std::vector<double> lambda,
-                     double sigma, std::uint64_t seed)
+Bootstrap::Bootstrap(const Model& null, const Model& full, const Embedding& embedding,
+                     const std::vector<double>& lambda, double sigma, std::uint64_t seed)
     : null_(null), full_(full), embedding_(embedding), sigma_(sigma) {
   if (null.is_large() || full.is_large())
     throw ModelError("the bootstrap takes models whose crossed grouping factors have up to 320 columns together; \"" +

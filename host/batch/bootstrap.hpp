@@ -33,8 +33,8 @@ public:
   /// @param null, full  by ML, kept by reference
   /// @param lambda      generating factors of the null's terms (kernels' order and gauge)
   /// @param sigma       generating residual standard deviation
-  Bootstrap(const Model& null, const Model& full, const Embedding& embedding, std::vector<double> lambda, double sigma,
-            std::uint64_t seed);
+  Bootstrap(const Model& null, const Model& full, const Embedding& embedding, const std::vector<double>& lambda,
+            double sigma, std::uint64_t seed);
 
   ReplicateSummary run(const BootstrapRun& run) const;
   /// Starting points that every fit of the null and of the full model tries: 1 unless the pilot found several minima.

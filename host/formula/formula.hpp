@@ -43,7 +43,7 @@ struct Formula {
 /// Bounds that keep hostile input from exhausting the stack.
 inline constexpr std::size_t kMaxFormulaLength = 100'000;  ///< bytes
 inline constexpr int kMaxNesting = 200;                    ///< parentheses, calls and signs within each other
-inline constexpr int kMaxDepth = 2'000;                    ///< of the expression tree: operators in one chain
+inline constexpr int kMaxDepth = 1'000;                    ///< of the expression tree: operators in one chain
 
 /// @throws FormulaError with the position of the fault
 Formula parse_formula(const std::string& text);
