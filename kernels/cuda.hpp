@@ -1,5 +1,6 @@
 /// @file
-/// The CUDA backend, as the host sees it. kernels/cuda.cu implements it; a build without CUDA links kernels/no_cuda.cpp instead.
+/// The CUDA backend, as the host sees it. kernels/cuda.cu implements it; a build without CUDA links kernels/no_cuda.cpp
+/// instead.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +14,7 @@ namespace batchlmm::kernels {
 struct CudaStatus {
   bool usable = false;
   std::string why;
-  std::string device;   ///< name of the device that will be used
+  std::string device;  ///< name of the device that will be used
 };
 CudaStatus cuda_status();
 

@@ -144,8 +144,16 @@ bool append_numbers(const arrow::Array& chunk, Numeric& out) {
   }
   if (!arrow::is_decimal(chunk.type_id())) return false;
   // Through the text: exact to the last digit, and the same for every width of decimal.
-  for (std::int64_t i = 0; i < chunk.length(); ++i)
-    out.push_back(chunk.IsNull(i) ? kNaN : *parse_number(chunk.GetScalar(i).ValueOrDie()->ToString()));
+  for (std::int64_t i = 0; i < chunk.length(); ++i) {
+    if (chunk.IsNull(i)) {
+      out.push_back(kNaN);
+      continue;
+    }
+    const std::string text = chunk.GetScalar(i).ValueOrDie()->ToString();
+    const std::optional<double> value = parse_number(text);
+    if (!value) throw DataError("expected a decimal number, found \"" + text + "\"; is the file damaged?");
+    out.push_back(*value);
+  }
   return true;
 }
 
