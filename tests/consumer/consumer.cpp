@@ -1,6 +1,6 @@
 // Reads a table, fits a model, and fits three responses as one batch, with nothing but the installed package.
-#include <batchlmm/batchlmm.hpp>
 #include <algorithm>
+#include <batchlmm/batchlmm.hpp>
 #include <cmath>
 #include <cstdio>
 #include <memory>
