@@ -69,7 +69,7 @@ void bootstrap_chunk(const BootstrapJob& job, BootstrapChunk& chunk) {
         [](std::uint64_t) { return std::numeric_limits<double>::infinity(); }, job.null_starts, job.null_options,
         job.parameters, chunk.null);
   }
-  {
+  if (chunk.full.status != nullptr) {
     Tile<V, LK, double> tile(full);
     std::vector<double> start(full.lambdas);
     tile.fit(

@@ -140,7 +140,9 @@ void run_bootstrap(Device& device, const BootstrapJob& job, const BootstrapChunk
   auto* null_response = arrays.take<double>(piece.items * null.response);
   auto* full_response = arrays.take<double>(piece.items * full.response);
   const FitResults null_results = take_results(arrays, chunk.null, null, job.parameters, piece.items);
-  const FitResults full_results = take_results(arrays, chunk.full, full, job.parameters, piece.items);
+  const bool refit = chunk.full.status == nullptr;
+  const FitResults full_results =
+      refit ? FitResults{} : take_results(arrays, chunk.full, full, job.parameters, piece.items);
   auto* memory = arrays.take<double>(piece.threads * need.thread / 8);
   const bool one_column = null.own[0] == 1 && full.own[0] == 1;  // as on the CPU: it is part of the arithmetic
 
@@ -174,6 +176,8 @@ void run_bootstrap(Device& device, const BootstrapJob& job, const BootstrapChunk
     fit.memory = memory;
     fit.threads = piece.threads;
     device.fit(fit, one_column);
+    read_results(device, null_results, chunk.null, null, job.parameters, begin, items);
+    if (refit) continue;
 
     fit.shape = there.full;
     fit.job.design = &there.at->full_design;
@@ -186,7 +190,6 @@ void run_bootstrap(Device& device, const BootstrapJob& job, const BootstrapChunk
     fit.null = null_results;
     device.fit(fit, one_column);
 
-    read_results(device, null_results, chunk.null, null, job.parameters, begin, items);
     read_results(device, full_results, chunk.full, full, job.parameters, begin, items);
   }
 }

@@ -72,7 +72,7 @@ struct BootstrapJob {
 /// One chunk of replicates first .. first + count - 1; arrays over the chunk.
 struct BootstrapChunk {
   std::uint64_t first = 0, count = 0;
-  FitResults null, full;
+  FitResults null, full;  ///< no full fit where full.status is null
 };
 
 /// Longest chunk whose scratch stays near `bytes`; chunks never change a replicate's bits.

@@ -11,9 +11,15 @@
 #include <vector>
 
 #include "host/batch/bootstrap.hpp"
+#include "host/batch/streaming_engine.hpp"
 #include "tests/oracle.hpp"
 
 namespace batchlmm::oracle {
+
+/// What the kernels of the streaming tier are given.
+inline const kernels::BootstrapJob& streaming_job(const Bootstrap& bootstrap) {
+  return dynamic_cast<const StreamingEngine&>(bootstrap.engine()).job();
+}
 
 /// How the null model differs from the full one.
 enum class Dropped { fixed_effect, random_slope, random_term };
@@ -53,7 +59,8 @@ struct BootstrapCase {
     std::vector<double> lambda(s.lambdas, 0.0);
     for (int b = 0; b < s.terms; ++b)
       for (int i = 0; i < s.term[b].k; ++i) lambda[s.term[b].lambda + i * s.term[b].k + i] = 0.3 + 0.2 * i;
-    bootstrap = std::make_unique<Bootstrap>(*null, *full, embed(*null, *full), lambda, 1.0, 20250101 + seed);
+    bootstrap =
+        std::make_unique<Bootstrap>(*null, *full, embed(*null, *full), lambda, 1.0, 20250101 + seed, Tier::streaming);
   }
 };
 

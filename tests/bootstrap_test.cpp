@@ -12,12 +12,14 @@
 #include "host/inference/fit.hpp"
 #include "host/inference/lrt.hpp"
 #include "kernels/cpu.hpp"
+#include "tests/bootstrap_cases.hpp"
 #include "tests/oracle.hpp"
 
 namespace batchlmm {
 namespace {
 
 using oracle::Kind;
+using oracle::streaming_job;
 
 // Under a sanitizer the same work with fewer replicates.
 #if defined(__SANITIZE_ADDRESS__)
@@ -34,7 +36,8 @@ std::shared_ptr<const ModelMatrices> matrices(const std::string& formula, const 
 
 /// Two nested models with the null's fit as the truth.
 struct Pair {
-  Pair(std::shared_ptr<const ModelMatrices> m0, std::shared_ptr<const ModelMatrices> m1, std::uint64_t seed)
+  Pair(std::shared_ptr<const ModelMatrices> m0, std::shared_ptr<const ModelMatrices> m1, std::uint64_t seed,
+       std::optional<Tier> tier = Tier::streaming)
       : null(std::move(m0), Method::ml), full(std::move(m1), Method::ml), embedding(embed(null, full)) {
     const Fit f = fit(null);
     lambda.assign(null.shape().lambdas, 0.0);
@@ -44,7 +47,7 @@ struct Pair {
       for (int i = 0; i < t.k; ++i)
         for (int j = 0; j < t.k; ++j) lambda[t.lambda + i * t.k + j] = l(i, j);
     }
-    bootstrap = std::make_unique<Bootstrap>(null, full, embedding, lambda, f.sigma, seed);
+    bootstrap = std::make_unique<Bootstrap>(null, full, embedding, lambda, f.sigma, seed, tier);
   }
   Model null, full;
   Embedding embedding;
@@ -127,7 +130,7 @@ TEST(Bootstrap, HasTheSameBitsOnEveryInstructionSetAndTileWidth) {
       chunk.count = n;
       chunk.null = {s0.data(), d0.data(), l0.data(), nullptr, nullptr, nullptr, nullptr};
       chunk.full = {s1.data(), d1.data(), l1.data(), nullptr, nullptr, nullptr, nullptr};
-      k->bootstrap(p.bootstrap->job(), chunk);
+      k->bootstrap(streaming_job(*p.bootstrap), chunk);
       d0.insert(d0.end(), d1.begin(), d1.end());
       d0.insert(d0.end(), l1.begin(), l1.end());
       all.push_back(d0);
@@ -164,7 +167,7 @@ TEST(Bootstrap, PolitenessHasTheNullDistributionThatTheTheoryAllows) {
 /// many exceed 1e-8.
 void expect_best_optima(const Pair& p, std::uint64_t replicates, const char* what) {
   const std::uint64_t n = replicates / thinned;
-  kernels::BootstrapJob job = p.bootstrap->job();
+  kernels::BootstrapJob job = streaming_job(*p.bootstrap);
   const auto run = [&](std::vector<double>& d0, std::vector<double>& d1) {
     std::vector<std::uint8_t> s0(n), s1(n);
     std::vector<double> l0(n * p.null.shape().lambdas), l1(n * p.full.shape().lambdas);
@@ -318,6 +321,23 @@ TEST(Bootstrap, DrawsResponsesWithTheModelsMoments) {
         }
       }
     }
+}
+
+TEST(Bootstrap, RefitsAreTheNullFitsOfTheSameModel) {
+  const Pair p = politeness(9);
+  const Bootstrap refits(p.full, p.embedding.apply(p.null, p.full, p.lambda), 1.0, 9, Tier::streaming);
+  const std::uint64_t n = 3'000 / thinned;
+
+  const Collected one = collect(refits, 0, n, 1), two = collect(refits, 0, n, 2);
+  const Collected test = collect(*p.bootstrap, 0, n, 1);
+
+  EXPECT_TRUE(same_bits(one.deviance_null, two.deviance_null));
+  EXPECT_TRUE(one.deviance_full.empty());
+  EXPECT_EQ(one.summary.used, n);
+  EXPECT_EQ(one.summary.evaluations_full, 0U);
+  // The same draws: the full model's fit of the test's replicate, but for the generating sigma.
+  const double shift = p.full.shape().degrees * 2 * std::log(fit(p.null).sigma);
+  for (std::uint64_t i = 0; i < n; ++i) ASSERT_NEAR(one.deviance_null[i] + shift, test.deviance_full[i], 1e-8);
 }
 
 TEST(Bootstrap, ParametersAreTheFitOfTheReplicate) {

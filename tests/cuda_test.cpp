@@ -17,6 +17,7 @@ using oracle::BootstrapCase;
 using oracle::Dropped;
 using oracle::Kind;
 using oracle::ResultArrays;
+using oracle::streaming_job;
 
 class Cuda : public testing::Test {
 protected:
@@ -43,7 +44,7 @@ TEST_F(Cuda, BootstrapHasTheBitsOfTheCpu) {
     SCOPED_TRACE(c.name);
     // Arrange
     constexpr std::uint64_t first = (std::uint64_t{1} << 40) + 5, count = 1000;
-    kernels::BootstrapJob job = c.bootstrap->job();
+    kernels::BootstrapJob job = streaming_job(*c.bootstrap);
     job.parameters = true;
     ChunkArrays device(job, first, count), host(job, first, count);
 
@@ -65,7 +66,7 @@ TEST_F(Cuda, BootstrapHasTheBitsOfTheCpu) {
 TEST_F(Cuda, AFullDeviceGivesWhatSmallChunksGive) {
   // Arrange
   const BootstrapCase c(Kind::crossed, 1, 20, Dropped::fixed_effect);
-  const kernels::BootstrapJob& job = c.bootstrap->job();
+  const kernels::BootstrapJob& job = streaming_job(*c.bootstrap);
   const std::uint64_t count = kernels::cuda_chunk_length(job);
   ChunkArrays whole(job, 0, count);
 

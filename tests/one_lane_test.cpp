@@ -18,6 +18,7 @@ using oracle::BootstrapCase;
 using oracle::Dropped;
 using oracle::Kind;
 using oracle::ResultArrays;
+using oracle::streaming_job;
 
 /// A device whose threads run one after the other on the host.
 class HostDevice {
@@ -89,7 +90,7 @@ TEST(OneLane, BootstrapHasTheBitsOfTheTiles) {
     SCOPED_TRACE(c.name);
     // Arrange
     constexpr std::uint64_t first = (std::uint64_t{1} << 40) + 5, count = 150;
-    kernels::BootstrapJob job = c.bootstrap->job();
+    kernels::BootstrapJob job = streaming_job(*c.bootstrap);
     job.parameters = true;
     ChunkArrays one(job, first, count);
     HostDevice device;
@@ -112,7 +113,7 @@ TEST(OneLane, BootstrapHasTheBitsOfTheTiles) {
 TEST(OneLane, BootstrapWithoutParametersAndWithSeveralStarts) {
   // Arrange
   const BootstrapCase c(Kind::crossed, 2, 77, Dropped::fixed_effect);
-  kernels::BootstrapJob job = c.bootstrap->job();
+  kernels::BootstrapJob job = streaming_job(*c.bootstrap);
   job.null_options.starts = job.full_options.starts = 3;
   ChunkArrays one(job, 0, 64), tiles(job, 0, 64);
   HostDevice device;
@@ -129,7 +130,7 @@ TEST(OneLane, BootstrapWithoutParametersAndWithSeveralStarts) {
 TEST(OneLane, LittleMemoryMeansPieces) {
   // Arrange
   const BootstrapCase c(Kind::nested, 2, 5, Dropped::fixed_effect);
-  const kernels::BootstrapJob& job = c.bootstrap->job();
+  const kernels::BootstrapJob& job = streaming_job(*c.bootstrap);
   ChunkArrays all(job, 1000, 200), few(job, 1000, 200), refused(job, 1000, 200);
   const kernels::MemoryNeed need = kernels::memory_need(job, all.chunk.null, all.chunk.full);
   HostDevice roomy, small, refusing;
@@ -153,18 +154,18 @@ TEST(OneLane, LittleMemoryMeansPieces) {
 TEST(OneLane, TooLittleMemoryIsAnError) {
   // Arrange
   const BootstrapCase c(Kind::single, 1, 5, Dropped::fixed_effect);
-  ChunkArrays chunk(c.bootstrap->job(), 0, 10);
+  ChunkArrays chunk(streaming_job(*c.bootstrap), 0, 10);
   HostDevice device;
   device.bytes = 1000;
 
   // Act, Assert
-  EXPECT_THROW(kernels::run_bootstrap(device, c.bootstrap->job(), chunk.chunk), ComputationError);
+  EXPECT_THROW(kernels::run_bootstrap(device, streaming_job(*c.bootstrap), chunk.chunk), ComputationError);
 }
 
 TEST(OneLane, AChunkFillsTheDeviceWithinItsMemory) {
   // Arrange
   const BootstrapCase c(Kind::crossed, 1, 5, Dropped::fixed_effect);
-  const kernels::BootstrapJob& job = c.bootstrap->job();
+  const kernels::BootstrapJob& job = streaming_job(*c.bootstrap);
   ChunkArrays chunk(job, 0, 1);
   const kernels::MemoryNeed need = kernels::memory_need(job, chunk.chunk.null, chunk.chunk.full);
   HostDevice roomy, small;

@@ -5,115 +5,47 @@
 #include <cmath>
 #include <condition_variable>
 #include <exception>
-#include <map>
 #include <mutex>
 #include <thread>
 
-#include "batchlmm/error.hpp"
-#include "host/batch/starts.hpp"
-#include "kernels/cpu.hpp"
-#include "kernels/cuda.hpp"
+#include "host/batch/chunk_buffers.hpp"
 
 namespace batchlmm {
 namespace {
 
-/// Replicates that the pilot fits from every starting point, to see whether the design has several minima: fewer where
-/// a fit is long.
-std::uint64_t pilot_replicates(const kernels::Shape& s) {
-  const double columns = s.columns();
-  const double one =
-      s.nodes[0] * s.own[0] * columns * columns * (1 + s.parameters) + columns * columns * columns * s.parameters;
-  return static_cast<std::uint64_t>(std::clamp(1e7 / one, 64.0, 1024.0));
-}
-
-/// Where several terms have correlated columns, a second minimum in one replicate of a thousand is common, and too rare
-/// for the pilot.
-bool always_several_starts(const kernels::Shape& s) {
-  int vector_terms = 0;
-  for (int b = 0; b < s.terms; ++b) vector_terms += (s.term[b].k > 1 ? 1 : 0) + (s.term[b].k > 2 ? 1 : 0);
-  return vector_terms > 1;
-}
-
-/// Buffers of one chunk's results.
-struct ChunkBuffers {
-  ChunkBuffers(const kernels::BootstrapJob& job, std::uint64_t n, bool parameters) {
-    const auto one = [&](const kernels::Shape& s, auto& status, auto& deviance, auto& lambda, auto& boundary,
-                         auto& evaluations, auto& beta, auto& r2) {
-      status.resize(n);
-      deviance.resize(n);
-      lambda.resize(n * s.lambdas);
-      boundary.resize(n);
-      evaluations.resize(n);
-      if (!parameters)
-        return kernels::FitResults{status.data(),      deviance.data(), lambda.data(), boundary.data(),
-                                   evaluations.data(), nullptr,         nullptr};
-      beta.resize(n * s.p);
-      r2.resize(n);
-      return kernels::FitResults{status.data(),      deviance.data(), lambda.data(), boundary.data(),
-                                 evaluations.data(), beta.data(),     r2.data()};
-    };
-    chunk.count = n;
-    chunk.null = one(*job.null, status0, deviance0, lambda0, boundary0, evaluations0, beta0, r20);
-    chunk.full = one(*job.full, status1, deviance1, lambda1, boundary1, evaluations1, beta1, r21);
+/// One model inside itself.
+Embedding identity_embedding(const Model& model) {
+  Embedding e;
+  for (int b = 0; b < model.shape().terms; ++b) {
+    e.term.push_back(b);
+    e.column.push_back(0);
+    const int k = model.shape().term[b].k;
+    for (int i = 0; i < k; ++i)
+      for (int j = 0; j < k; ++j) e.map.push_back(i == j ? 1 : 0);
   }
-  kernels::BootstrapChunk chunk;
-  std::vector<std::uint8_t> status0, status1;
-  std::vector<double> deviance0, deviance1, lambda0, lambda1, beta0, beta1, r20, r21;
-  std::vector<std::uint32_t> boundary0, boundary1;
-  std::vector<std::uint16_t> evaluations0, evaluations1;
-};
+  return e;
+}
 
 }  // namespace
 
 Bootstrap::Bootstrap(const Model& null, const Model& full, const Embedding& embedding,
-                     const std::vector<double>& lambda, double sigma, std::uint64_t seed)
-    : null_(null), full_(full), embedding_(embedding), sigma_(sigma) {
-  if (null.is_large() || full.is_large())
-    throw ModelError("the bootstrap takes models whose crossed grouping factors have up to 320 columns together; \"" +
-                     full.matrices().formula + "\" has " + std::to_string(full.plan().schur));
-  const std::vector<double> embedded = embedding_.apply(null, full, lambda);
-  null_starts_ = shared_starts(null, lambda);
-  full_starts_ = shared_starts(full, embedded);
-  sampler_ = std::make_unique<SamplerData>(full, null, embedded);
-  job_.null = &null.shape();
-  job_.full = &full.shape();
-  job_.null_design = null.design();
-  job_.full_design = full.design();
-  job_.sampler = sampler_->sampler();
-  job_.null_starts = null_starts_.data();
-  job_.full_starts = full_starts_.data();
-  job_.embed_map = embedding_.map.data();
-  job_.embed_term = embedding_.term.data();
-  job_.embed_column = embedding_.column.data();
-  job_.seed = seed;
-  pilot();
-}
+                     const std::vector<double>& lambda, double sigma, std::uint64_t seed, std::optional<Tier> tier,
+                     const Backend& backend)
+    : null_(null),
+      full_(full),
+      embedding_(embedding),
+      sigma_(sigma),
+      decision_(choose_tier({&null_, &full_, &embedding_, lambda, seed}, tier, backend)) {}
 
-void Bootstrap::pilot() {
-  // The same replicates whatever range is run later, so that a replicate stays a pure function of models, seed and
-  // index.
-  const int all_null = static_cast<int>(null_starts_.size() / null_.shape().lambdas);
-  const int all_full = static_cast<int>(full_starts_.size() / full_.shape().lambdas);
-  const std::uint64_t n = pilot_replicates(full_.shape());
-  ChunkBuffers one(job_, n, false), all(job_, n, false);
-  kernels::cpu_kernels().bootstrap(job_, one.chunk);
-  job_.null_options.starts = all_null;
-  job_.full_options.starts = all_full;
-  kernels::cpu_kernels().bootstrap(job_, all.chunk);
-  bool null_differs = always_several_starts(null_.shape()), full_differs = always_several_starts(full_.shape());
-  for (std::uint64_t i = 0; i < n; ++i) {
-    null_differs = null_differs || one.deviance0[i] > all.deviance0[i] + 1e-8;
-    full_differs = full_differs || one.deviance1[i] > all.deviance1[i] + 1e-8;
-  }
-  if (!null_differs) job_.null_options.starts = 1;
-  if (!full_differs) job_.full_options.starts = 1;
-}
+Bootstrap::Bootstrap(const Model& model, const std::vector<double>& lambda, double sigma, std::uint64_t seed,
+                     std::optional<Tier> tier, const Backend& backend)
+    : Bootstrap(model, model, identity_embedding(model), lambda, sigma, seed, tier, backend) {}
 
 ReplicateSummary Bootstrap::run(const BootstrapRun& run) const {
-  kernels::BootstrapJob job = job_;
-  job.parameters = run.parameters;
-  const double shift = job.full->degrees * std::log(sigma_ * sigma_);
-  const std::uint64_t length = run.backend.cuda ? kernels::cuda_chunk_length(job) : kernels::chunk_length(job, 4e6);
+  const bool refit = &null_ == &full_;
+  const double shift_null = null_.shape().degrees * std::log(sigma_ * sigma_),
+               shift_full = full_.shape().degrees * std::log(sigma_ * sigma_);
+  const std::uint64_t length = engine().chunk_length(run.backend);
   const std::uint64_t last = run.first + run.count, first_chunk = run.first / length,
                       end_chunk = (last + length - 1) / length;
 
@@ -129,49 +61,51 @@ ReplicateSummary Bootstrap::run(const BootstrapRun& run) const {
     try {
       std::vector<Status> status;
       std::vector<double> statistic, deviance0, deviance1;
+      ChunkBuffers buffers;
       while (true) {
         const std::uint64_t c = next_chunk++;
         if (c >= end_chunk) return;
         const std::uint64_t begin = std::max(run.first, c * length), end = std::min(last, (c + 1) * length),
                             n = end - begin;
-        ChunkBuffers buffers(job, n, run.parameters);
-        buffers.chunk.first = begin;
-        if (run.backend.cuda)
-          kernels::cuda_bootstrap(job, buffers.chunk);
-        else
-          kernels::cpu_kernels().bootstrap(job, buffers.chunk);
+        buffers.resize(null_.shape(), refit ? nullptr : &full_.shape(), begin, n, run.parameters);
+        engine().run(run.backend, run.parameters, buffers.chunk);
+        const FitBuffers &null = buffers.null, &full = buffers.full;
 
         ReplicateSummary part;
         part.replicates = n;
         status.resize(n);
         statistic.resize(n);
         deviance0.resize(n);
-        deviance1.resize(n);
+        deviance1.resize(refit ? 0 : n);
         for (std::uint64_t i = 0; i < n; ++i) {
-          status[i] = static_cast<Status>(std::max(buffers.status0[i], buffers.status1[i]));
-          double t = buffers.deviance0[i] - buffers.deviance1[i];
-          if (std::abs(t) <= zero_statistic) t = 0;
-          // The full model holds the null: a lower optimum of the null says that the full's is not the optimum.
-          if (t < 0 && is_used(status[i])) status[i] = Status::iteration_limit;
-          statistic[i] = t;
-          deviance0[i] = buffers.deviance0[i] + shift;
-          deviance1[i] = buffers.deviance1[i] + shift;
+          deviance0[i] = null.deviance[i] + shift_null;
+          status[i] = static_cast<Status>(null.status[i]);
+          statistic[i] = 0;
+          part.singular_null += null.boundary[i] != 0;
+          part.evaluations_null += null.evaluations[i];
+          if (!refit) {
+            status[i] = static_cast<Status>(std::max(null.status[i], full.status[i]));
+            double t = null.deviance[i] - full.deviance[i];
+            if (std::abs(t) <= zero_statistic) t = 0;
+            // The full model holds the null: a lower optimum of the null says that the full's is not the optimum.
+            if (t < 0 && is_used(status[i])) status[i] = Status::iteration_limit;
+            statistic[i] = t;
+            deviance1[i] = full.deviance[i] + shift_full;
+            part.singular_full += full.boundary[i] != 0;
+            part.evaluations_full += full.evaluations[i];
+          }
           ++part.status[static_cast<int>(status[i])];
-          part.singular_null += buffers.boundary0[i] != 0;
-          part.singular_full += buffers.boundary1[i] != 0;
-          part.evaluations_null += buffers.evaluations0[i];
-          part.evaluations_full += buffers.evaluations1[i];
           if (!is_used(status[i])) continue;
           ++part.used;
-          part.extreme += t >= run.observed;
-          part.zero += t == 0;
+          part.extreme += !refit && statistic[i] >= run.observed;
+          part.zero += !refit && statistic[i] == 0;
         }
         std::unique_lock lock(mutex);
         turn.wait(lock, [&] { return next_to_collect == c || failure; });
         if (failure) return;
         if (run.collect)
-          run.collect({begin, status, statistic, deviance0, deviance1, buffers.lambda0, buffers.lambda1, buffers.beta0,
-                       buffers.beta1, buffers.r20, buffers.r21});
+          run.collect({begin, status, statistic, deviance0, deviance1, null.lambda, full.lambda, null.beta, full.beta,
+                       null.r2, full.r2});
         total.replicates += part.replicates;
         total.used += part.used;
         total.extreme += part.extreme;

@@ -1,17 +1,16 @@
 /// @file
-/// The batch engine for the parametric-bootstrap likelihood-ratio test: draws, fits and counts any number of replicates
-/// in constant memory.
+/// The parametric bootstrap: draws, fits and counts any number of replicates in constant memory, whatever the tier.
 #pragma once
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "host/batch/backend.hpp"
 #include "host/batch/embedding.hpp"
 #include "host/batch/replicates.hpp"
-#include "host/batch/sampler_data.hpp"
-#include "kernels/jobs.hpp"
+#include "host/batch/tier.hpp"
 
 namespace batchlmm {
 
@@ -26,31 +25,33 @@ struct BootstrapRun {
   std::function<void(std::uint64_t done, std::uint64_t total)> progress;
 };
 
-/// Two nested models and the generating values, ready to run. A replicate is a pure function of (models, generating
-/// values, seed, index).
+/// Two nested models and the generating values, or one model that is refitted, ready to run. A replicate is a pure
+/// function of (tier, models, generating values, seed, index).
 class Bootstrap {
 public:
+  /// A likelihood-ratio test.
   /// @param null, full  by ML, kept by reference
   /// @param lambda      generating factors of the null's terms (kernels' order and gauge)
   /// @param sigma       generating residual standard deviation
+  /// @param tier        none: the cheapest that takes the models
+  /// @throws ModelError where the tier that is asked for does not take the models
   Bootstrap(const Model& null, const Model& full, const Embedding& embedding, const std::vector<double>& lambda,
-            double sigma, std::uint64_t seed);
+            double sigma, std::uint64_t seed, std::optional<Tier> tier = {}, const Backend& backend = {});
+  /// Refits of one model to responses drawn from it: statistics are 0, `full` columns of blocks empty.
+  /// @param model  by ML or REML, kept by reference
+  Bootstrap(const Model& model, const std::vector<double>& lambda, double sigma, std::uint64_t seed,
+            std::optional<Tier> tier = {}, const Backend& backend = {});
 
+  /// @throws ComputationError, and whatever `run.collect` throws
   ReplicateSummary run(const BootstrapRun& run) const;
-  /// Starting points that every fit of the null and of the full model tries: 1 unless the pilot found several minima.
-  [[nodiscard]] int null_starts() const { return job_.null_options.starts; }
-  [[nodiscard]] int full_starts() const { return job_.full_options.starts; }
-  [[nodiscard]] const kernels::BootstrapJob& job() const { return job_; }
+  [[nodiscard]] const ReplicateEngine& engine() const { return *decision_.engine; }
+  [[nodiscard]] const std::vector<PassedOver>& passed_over() const { return decision_.passed_over; }
 
 private:
-  void pilot();
-
   const Model &null_, &full_;
   Embedding embedding_;
   double sigma_;
-  std::vector<double> null_starts_, full_starts_;
-  std::unique_ptr<SamplerData> sampler_;
-  kernels::BootstrapJob job_;
+  TierDecision decision_;
 };
 
 }  // namespace batchlmm

@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "batchlmm/error.hpp"
+#include "host/batch/tier.hpp"
 #include "host/cli/arguments.hpp"
 #include "host/cli/commands.hpp"
 #include "host/cli/model_input.hpp"
@@ -23,6 +24,7 @@ struct LrtArguments {
   std::string first = "0";
   std::string seed = "1";
   std::string backend = "auto";
+  std::string tier = "auto";
   std::string threads;
   std::string out;
   bool json = false;
@@ -43,6 +45,7 @@ BootstrapOptions bootstrap_options(const LrtArguments& arguments) {
       whole_number("--first", arguments.first, 0, std::numeric_limits<std::uint64_t>::max() - options.replicates);
   options.seed = whole_number("--seed", arguments.seed);
   options.backend = backend_of(arguments.backend);
+  options.tier = tier_of_name(arguments.tier);
   if (!arguments.threads.empty()) {
     options.threads = static_cast<int>(whole_number("--threads", arguments.threads, 1, most_threads));
   }
@@ -85,6 +88,8 @@ Run add_lrt_command(CLI::App& app) {
   command->add_option("--seed", arguments->seed, "Seed of the random numbers (default 1)")->option_text("S");
   command->add_option("--first", arguments->first, "Index of the first replicate (default 0)")->option_text("N");
   command->add_option("--backend", arguments->backend, "auto (default), cpu or cuda")->option_text("B");
+  command->add_option("--tier", arguments->tier, "auto (default), symmetry, streaming, shared or large")
+      ->option_text("T");
   command->add_option("--threads", arguments->threads, "CPU threads (default: all cores)")->option_text("T");
   command->add_option("--out", arguments->out, "Keep every replicate: FILE.parquet, .csv or .arrow")
       ->option_text("FILE");

@@ -34,7 +34,7 @@ BootstrapTest bootstrap_test(const Model& null, const Model& full, const Embeddi
     for (int i = 0; i < s.term[b].k; ++i)
       for (int j = 0; j < s.term[b].k; ++j) lambda[s.term[b].lambda + i * s.term[b].k + j] = l(i, j);
   }
-  const Bootstrap bootstrap(null, full, embedding, lambda, test.null.sigma, options.seed);
+  const Bootstrap bootstrap(null, full, embedding, lambda, test.null.sigma, options.seed, options.tier, backend);
   BootstrapRun run;
   run.first = options.first;
   run.count = options.replicates;
@@ -63,6 +63,7 @@ BootstrapTest bootstrap_test(const Model& null, const Model& full, const Embeddi
   result.status = summary.status;
   result.singular_null = summary.singular_null;
   result.singular_full = summary.singular_full;
+  result.tier = bootstrap.engine().tier();
   result.backend = backend.name();
   result.threads = run.threads;
   result.seed = options.seed;

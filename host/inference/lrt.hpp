@@ -9,6 +9,7 @@
 #include <string>
 
 #include "host/batch/backend.hpp"
+#include "host/batch/engine.hpp"
 #include "host/batch/replicates.hpp"
 #include "host/inference/fit.hpp"
 
@@ -19,8 +20,9 @@ struct BootstrapOptions {
   std::uint64_t first = 0;  ///< index of the first replicate (shards)
   std::uint64_t seed = 1;
   BackendChoice backend = BackendChoice::automatic;
-  int threads = 0;  ///< 0: all cores
-  std::string out;  ///< every replicate to this file (.parquet, .csv, .arrow); empty: none is kept
+  int threads = 0;           ///< 0: all cores
+  std::optional<Tier> tier;  ///< none: the cheapest that takes the models
+  std::string out;           ///< every replicate to this file (.parquet, .csv, .arrow); empty: none is kept
   std::function<void(std::uint64_t done, std::uint64_t total)>
       progress;  ///< called now and then, from one thread at a time; may be empty
 };
@@ -34,6 +36,7 @@ struct BootstrapTest {
   std::array<std::uint64_t, status_count>
       status{};  ///< counts by Status; a replicate's status is the worse of its two fits'
   std::uint64_t singular_null = 0, singular_full = 0;
+  Tier tier = Tier::streaming;
   std::string backend;  ///< "cpu" or "cuda"
   int threads = 1;
   double seconds = 0, replicates_per_second = 0;

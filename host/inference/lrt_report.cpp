@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
+#include "host/batch/tier.hpp"
 #include "host/inference/fit_notes.hpp"
 #include "host/inference/r_format.hpp"
 #include "host/inference/r_formula.hpp"
@@ -122,8 +123,9 @@ std::string lrt_json(const LikelihoodRatioTest& test) {
   json["p_chisq"] = test.p_chisq;
   if (!test.bootstrap) {
     json["replicates"] = 0;
-    for (const char* key : {"used", "extreme", "p_bootstrap", "p_bootstrap_interval", "mean_statistic", "share_zero",
-                            "status", "singular", "backend", "threads", "seconds", "replicates_per_second", "seed"}) {
+    for (const char* key :
+         {"used", "extreme", "p_bootstrap", "p_bootstrap_interval", "mean_statistic", "share_zero", "status",
+          "singular", "tier", "backend", "threads", "seconds", "replicates_per_second", "seed"}) {
       json[key] = nullptr;
     }
   } else {
@@ -140,6 +142,7 @@ std::string lrt_json(const LikelihoodRatioTest& test) {
       json["status"][status_name(static_cast<Status>(i))] = bootstrap.status[i];
     }
     json["singular"] = {{"null", bootstrap.singular_null}, {"full", bootstrap.singular_full}};
+    json["tier"] = tier_name(bootstrap.tier);
     json["backend"] = bootstrap.backend;
     json["threads"] = bootstrap.threads;
     json["seconds"] = bootstrap.seconds;

@@ -1,0 +1,49 @@
+/// @file
+/// One way of drawing and fitting bootstrap replicates. There is one engine a tier; what stands above sees no
+/// difference.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "host/batch/backend.hpp"
+#include "host/batch/embedding.hpp"
+#include "host/model/model.hpp"
+#include "kernels/jobs.hpp"
+
+namespace batchlmm {
+
+/// How replicates are drawn and fitted; a model's class decides.
+enum class Tier : std::uint8_t {
+  symmetry = 1,              ///< strata of a balanced or pattern-repeated design: independent of its size
+  streaming = 2,             ///< streamed elimination with a small dense Schur complement
+  shared_factorization = 3,  ///< what is common to all replicates is tabulated
+  large = 4                  ///< Schur complements in the hundreds or thousands
+};
+
+/// Two nested models by ML and the generating values, or (`full` == `null`) one model that is drawn from and refitted.
+struct BootstrapModels {
+  const Model* null = nullptr;  ///< generates the replicates
+  const Model* full = nullptr;
+  const Embedding* embedding = nullptr;
+  std::vector<double> lambda;  ///< generating factors of the null's terms, kernels' order and gauge; sigma = 1
+  std::uint64_t seed = 0;
+  [[nodiscard]] bool refit() const { return full == null; }
+};
+
+/// A replicate is a pure function of (tier, models, generating values, seed, index): its bits do not depend on chunks,
+/// threads or instruction sets.
+class ReplicateEngine {
+public:
+  virtual ~ReplicateEngine() = default;
+  [[nodiscard]] virtual Tier tier() const = 0;
+  /// Replicates that one call of `run` should take.
+  [[nodiscard]] virtual std::uint64_t chunk_length(const Backend& backend) const = 0;
+  /// Draws and fits replicates chunk.first .. + chunk.count - 1 at sigma = 1, beta = 0. Several threads may call at
+  /// once.
+  /// @param parameters  beta and r2 are wanted too
+  /// @param chunk       arrays for the results; `full` is empty (status null) where the model is refitted
+  virtual void run(const Backend& backend, bool parameters, kernels::BootstrapChunk& chunk) const = 0;
+};
+
+}  // namespace batchlmm

@@ -1,0 +1,93 @@
+#include "host/batch/streaming_engine.hpp"
+
+#include <algorithm>
+#include <string>
+
+#include "batchlmm/error.hpp"
+#include "host/batch/chunk_buffers.hpp"
+#include "host/batch/starts.hpp"
+#include "kernels/cpu.hpp"
+#include "kernels/cuda.hpp"
+
+namespace batchlmm {
+namespace {
+
+/// Replicates that the pilot fits from every starting point, to see whether the design has several minima: fewer where
+/// a fit is long.
+std::uint64_t pilot_replicates(const kernels::Shape& s) {
+  const double columns = s.columns();
+  const double one =
+      s.nodes[0] * s.own[0] * columns * columns * (1 + s.parameters) + columns * columns * columns * s.parameters;
+  return static_cast<std::uint64_t>(std::clamp(1e7 / one, 64.0, 1024.0));
+}
+
+/// Where several terms have correlated columns, a second minimum in one replicate of a thousand is common, and too rare
+/// for the pilot.
+bool always_several_starts(const kernels::Shape& s) {
+  int vector_terms = 0;
+  for (int b = 0; b < s.terms; ++b) vector_terms += (s.term[b].k > 1 ? 1 : 0) + (s.term[b].k > 2 ? 1 : 0);
+  return vector_terms > 1;
+}
+
+}  // namespace
+
+StreamingEngine::StreamingEngine(const BootstrapModels& models)
+    : map_(models.embedding->map), term_(models.embedding->term), column_(models.embedding->column) {
+  const Model &null = *models.null, &full = *models.full;
+  if (null.is_large() || full.is_large())
+    throw ModelError(
+        "the streaming tier takes models whose crossed grouping factors have up to 320 columns together; \"" +
+        full.matrices().formula + "\" has " + std::to_string(full.plan().schur));
+  const std::vector<double> embedded = models.embedding->apply(null, full, models.lambda);
+  null_starts_ = shared_starts(null, models.lambda);
+  full_starts_ = shared_starts(full, embedded);
+  sampler_ = std::make_unique<SamplerData>(full, null, embedded);
+  job_.null = &null.shape();
+  job_.full = &full.shape();
+  job_.null_design = null.design();
+  job_.full_design = full.design();
+  job_.sampler = sampler_->sampler();
+  job_.null_starts = null_starts_.data();
+  job_.full_starts = full_starts_.data();
+  job_.embed_map = map_.data();
+  job_.embed_term = term_.data();
+  job_.embed_column = column_.data();
+  job_.seed = models.seed;
+  pilot(models.refit());
+}
+
+void StreamingEngine::pilot(bool refit) {
+  // The same replicates whatever range is run later, so that a replicate stays a pure function of models, seed and
+  // index.
+  const kernels::Shape &null = *job_.null, &full = *job_.full;
+  const std::uint64_t n = pilot_replicates(full);
+  ChunkBuffers one, all;
+  one.resize(null, refit ? nullptr : &full, 0, n, false);
+  all.resize(null, refit ? nullptr : &full, 0, n, false);
+  kernels::cpu_kernels().bootstrap(job_, one.chunk);
+  job_.null_options.starts = static_cast<int>(null_starts_.size() / null.lambdas);
+  job_.full_options.starts = static_cast<int>(full_starts_.size() / full.lambdas);
+  kernels::cpu_kernels().bootstrap(job_, all.chunk);
+  const auto lower_elsewhere = [n](const FitBuffers& a, const FitBuffers& b) {
+    for (std::uint64_t i = 0; i < n && i < a.deviance.size(); ++i)
+      if (a.deviance[i] > b.deviance[i] + 1e-8) return true;
+    return false;
+  };
+  if (!always_several_starts(null) && !lower_elsewhere(one.null, all.null)) job_.null_options.starts = 1;
+  if (!always_several_starts(full) && !lower_elsewhere(one.full, all.full)) job_.full_options.starts = 1;
+}
+
+std::uint64_t StreamingEngine::chunk_length(const Backend& backend) const {
+  return backend.cuda ? kernels::cuda_chunk_length(job_) : kernels::chunk_length(job_, 4e6);
+}
+
+void StreamingEngine::run(const Backend& backend, bool parameters, kernels::BootstrapChunk& chunk) const {
+  kernels::BootstrapJob job = job_;
+  job.parameters = parameters;
+  if (backend.cuda)
+    kernels::cuda_bootstrap(job, chunk);
+  else
+    kernels::cpu_kernels().bootstrap(job, chunk);
+}
+
+}  // namespace batchlmm

@@ -1,0 +1,34 @@
+/// @file
+/// Tier 2: streaming elimination of every replicate, lanes on the CPU or threads of a device.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "host/batch/engine.hpp"
+#include "host/batch/sampler_data.hpp"
+
+namespace batchlmm {
+
+class StreamingEngine final : public ReplicateEngine {
+public:
+  /// @throws ModelError  where a model's dense Schur complement is too large for the kernels
+  explicit StreamingEngine(const BootstrapModels& models);
+
+  [[nodiscard]] Tier tier() const override { return Tier::streaming; }
+  [[nodiscard]] std::uint64_t chunk_length(const Backend& backend) const override;
+  void run(const Backend& backend, bool parameters, kernels::BootstrapChunk& chunk) const override;
+
+  /// What the kernels are given.
+  [[nodiscard]] const kernels::BootstrapJob& job() const { return job_; }
+
+private:
+  void pilot(bool refit);
+
+  std::vector<double> null_starts_, full_starts_, map_;
+  std::vector<int> term_, column_;
+  std::unique_ptr<SamplerData> sampler_;
+  kernels::BootstrapJob job_;
+};
+
+}  // namespace batchlmm

@@ -1,0 +1,39 @@
+#include "host/batch/tier.hpp"
+
+#include "batchlmm/error.hpp"
+#include "host/batch/streaming_engine.hpp"
+
+namespace batchlmm {
+
+const char* tier_name(Tier tier) {
+  switch (tier) {
+    case Tier::symmetry:
+      return "symmetry";
+    case Tier::streaming:
+      return "streaming";
+    case Tier::shared_factorization:
+      return "shared";
+    case Tier::large:
+      return "large";
+  }
+  return "unknown";
+}
+
+std::optional<Tier> tier_of_name(const std::string& name) {
+  for (Tier tier : {Tier::symmetry, Tier::streaming, Tier::shared_factorization, Tier::large})
+    if (name == tier_name(tier)) return tier;
+  if (name == "auto") return std::nullopt;
+  throw InputError("--tier: expected auto, symmetry, streaming, shared or large, found '" + name + "'");
+}
+
+TierDecision choose_tier(const BootstrapModels& models, std::optional<Tier> asked, const Backend& backend) {
+  TierDecision decision;
+  if (backend.cuda && asked && *asked != Tier::streaming)
+    throw ModelError(std::string("the cuda backend has the streaming tier only; asked for is ") + tier_name(*asked));
+  if (asked && *asked != Tier::streaming)
+    throw ModelError(std::string("the tier ") + tier_name(*asked) + " does not take these models");
+  decision.engine = std::make_unique<StreamingEngine>(models);
+  return decision;
+}
+
+}  // namespace batchlmm
