@@ -85,9 +85,13 @@ void bootstrap_chunk(const BootstrapJob& job, BootstrapChunk& chunk) {
 
 // Two vectors a lane-tile hide the latency of the scalar recurrences where the streamed factor has one column.
 void fit(const FitJob& job) {
-  if (job.design_of != nullptr)
+  // The text for one column is taken whether the designs are the items' own or not: an item has the same bits.
+  const bool own_designs = job.design_of != nullptr, one_column = job.shape->own[0] == 1;
+  if (own_designs && one_column)
+    fit_items<Pack<1>, 1, Pack<1>>(job);
+  else if (own_designs)
     fit_items<Pack<1>, 0, Pack<1>>(job);
-  else if (job.shape->own[0] == 1)
+  else if (one_column)
     fit_items<Pack<2>, 1, double>(job);
   else
     fit_items<Pack<1>, 0, double>(job);

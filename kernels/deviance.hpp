@@ -58,14 +58,15 @@ BATCHLMM_FUNCTION inline Evaluation<V> evaluate(const Shape& s, const Design<C>&
   V log_x;
   result.r2 = eliminate_x<V>(s, w, log_x, result.ok);
   result.ok = result.ok && (result.r2 > V(0.0));
-  V deviance = fma(logarithm(result.r2), V(s.degrees), log_determinant.sum) + V(s.constant);
+  const V degrees = design.degrees != nullptr ? V(design.degrees[0]) : V(s.degrees);
+  V deviance = fma(logarithm(result.r2), degrees, log_determinant.sum) + V(s.constant);
   if (s.reml) deviance = deviance + log_x;
   result.ok = result.ok && (absolute(deviance) < V(1e300));
   result.deviance = select(result.ok, deviance, V(1e300));
   if (!derivatives) return result;
 
   descend_x<V>(s, w);
-  const V n_over_r2 = V(s.degrees) / result.r2;
+  const V n_over_r2 = degrees / result.r2;
   int modes_end[max_stages] = {};
   modes_end[0] = s.nodes[0] * s.own[0];
   for (int t = 1; t <= S; ++t) modes_end[t] = modes_end[t - 1] + s.nodes[t] * s.own[t];

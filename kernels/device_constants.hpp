@@ -45,6 +45,7 @@ inline Design<double> on_device(const Design<double>& design, const Shape& s, De
   to.streamed_c = constants.add(design.streamed_c, levels * k * k);
   to.streamed_r = constants.add(design.streamed_r, levels * k * (s.columns() - 1));
   to.x_e = constants.add(design.x_e, triangle_size(s.p));
+  to.degrees = constants.add(design.degrees, 1);
   for (int t = 1; t <= s.stages; ++t)
     to.own_e[t] =
         constants.add(design.own_e[t], static_cast<std::size_t>(s.nodes[t]) * own_e_size(s.own[t], s.outer[t]));

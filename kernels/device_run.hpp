@@ -279,8 +279,7 @@ void run_fits(Device& device, const FitJob& job) {
     fit.response_element = 1;
     fit.memory = arrays.take<double>(piece.threads * need.thread / 8);
     fit.threads = piece.threads;
-    // As on the CPU, where lanes of several designs have no text of their own for one column.
-    device.fit(fit, job.design_of == nullptr && s.own[0] == 1);
+    device.fit(fit, s.own[0] == 1);
     read_results(device, fit.job.results, job.results, s, job.parameters, begin, items);
   }
 }

@@ -74,6 +74,9 @@ struct Design {
   const C* own_e[max_stages] =
       {};  ///< stage t: nodes[t] x own[t] rows of the triangle, without y's column: row i has outer - 1 + i + 1 entries
   const C* x_e = nullptr;  ///< X: packed p (p + 1) / 2
+  /// N of this design where designs of one shape have different numbers of rows; null: the shape's. A level without
+  /// rows has zeros in all arrays, and no part in the deviance. The constant stays the shape's.
+  const C* degrees = nullptr;
 };
 
 /// Entries of one node's block of `own_e`: rows of the packed triangle without y's column.

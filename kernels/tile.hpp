@@ -74,13 +74,14 @@ public:
   }
 
 private:
-  // Sizes of a design's arrays: streamed_c, streamed_r, x_e, own_e per stage.
+  // Sizes of a design's arrays: streamed_c, streamed_r, x_e, degrees; own_e per stage follows.
   template <class F>
   void for_each_constant(F&& f) const {
     const std::size_t K = shape_.own[0], levels = shape_.nodes[0];
     f(&Design<double>::streamed_c, &Design<C>::streamed_c, -1, levels * K * K);
     f(&Design<double>::streamed_r, &Design<C>::streamed_r, -1, levels * K * (shape_.columns() - 1));
     f(&Design<double>::x_e, &Design<C>::x_e, -1, static_cast<std::size_t>(triangle_size(shape_.p)));
+    f(&Design<double>::degrees, &Design<C>::degrees, -1, std::size_t{1});
   }
   [[nodiscard]] std::size_t own_e_entries(int t) const {
     return static_cast<std::size_t>(shape_.nodes[t]) * own_e_size(shape_.own[t], shape_.outer[t]);
@@ -104,7 +105,8 @@ private:
   void load_design(const Design<double>& from, int l) {
     V* at = design_memory_.get();
     for_each_constant([&](auto source, auto, int, std::size_t n) {
-      for (std::size_t i = 0; i < n; ++i) set_lane(at[i], l, (from.*source)[i]);
+      const double* values = from.*source != nullptr ? from.*source : &shape_.degrees;  // only degrees may be null
+      for (std::size_t i = 0; i < n; ++i) set_lane(at[i], l, values[i]);
       at += n;
     });
     for (int t = 1; t <= shape_.stages; ++t) {
