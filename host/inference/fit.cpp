@@ -8,7 +8,7 @@
 
 #include "batchlmm/error.hpp"
 #include "host/batch/starts.hpp"
-#include "host/inference/optimize.hpp"
+#include "host/model/optimize.hpp"
 #include "host/model/check_model.hpp"
 #include "host/model/model.hpp"
 

@@ -1,4 +1,4 @@
-#include "host/inference/optimize.hpp"
+#include "host/model/optimize.hpp"
 
 #include <algorithm>
 #include <cmath>
