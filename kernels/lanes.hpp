@@ -110,7 +110,8 @@ struct Pack {
   NativeReal v[NV];
   Pack() = default;
   BATCHLMM_INLINE Pack(double x) {  // NOLINT: broadcast
-    for (int i = 0; i < NV; ++i) v[i] = NativeReal{} + x;
+    // Taking zero away folds to a broadcast; adding it would not: -0.0 + 0.0 is 0.0.
+    for (int i = 0; i < NV; ++i) v[i] = x - NativeReal{};
   }
 };
 
