@@ -61,13 +61,15 @@ struct Coordinates {
   A z;      ///< per term: log1p(c l_last^2)
 };
 
-/// Coordinates of w.lambda. `scratch`: k x k of the largest term.
-template <class V, class A>
-BATCHLMM_INLINE void to_coordinates(const Shape& s, const A& lambda, const Coordinates<A>& x, const A& scratch) {
+/// Coordinates of `lambda`. `scratch`: k x k of the largest term.
+/// @param s  a Shape or Terms
+template <class V, class S, class L, class A>
+BATCHLMM_INLINE void to_coordinates(const S& s, const L& lambda, const Coordinates<A>& x, const A& scratch) {
   for (int b = 0; b < s.terms; ++b) {
-    const TermShape& term = s.term[b];
+    const auto& term = s.term[b];
     const int k = term.k;
-    const A la = lambda + term.lambda, l = x.l + term.lambda, pivot = x.pivot + term.lambda;
+    const L la = lambda + term.lambda;
+    const A l = x.l + term.lambda, pivot = x.pivot + term.lambda;
     if (k == 1) {
       l[0] = absolute(V(la[0]));
       pivot[0] = V(1.0);
@@ -79,32 +81,36 @@ BATCHLMM_INLINE void to_coordinates(const Shape& s, const A& lambda, const Coord
           scratch[i * k + j] = t;
           scratch[j * k + i] = t;
         }
-      pivoted_cholesky<V>(k, scratch, pivot, l, 1e-14 / term.scale);
+      pivoted_cholesky<V>(k, scratch, pivot, l, 1e-14 / s.scale(b));
     }
     const V last = l[k * k - 1];
-    x.z[b] = logarithm(fma(last * last, V(term.scale), V(1.0)));
+    x.z[b] = logarithm(fma(last * last, V(s.scale(b)), V(1.0)));
   }
 }
 
 /// lambda at coordinates moved by `fraction` times `direction` (m entries; none where null).
-template <class V, class A>
-BATCHLMM_INLINE void from_coordinates(const Shape& s, const Coordinates<A>& x, const A& direction, const V& fraction,
-                                      const A& lambda) {
+template <class V, class S, class A, class L>
+BATCHLMM_INLINE void from_coordinates(const S& s, const Coordinates<A>& x, const A& direction, const V& fraction,
+                                      const L& lambda) {
   for (int b = 0; b < s.terms; ++b) {
-    const TermShape& term = s.term[b];
+    const auto& term = s.term[b];
     const int k = term.k;
-    const A l = x.l + term.lambda, pivot = x.pivot + term.lambda, out = lambda + term.lambda,
-            d = direction + term.parameter;
+    const A l = x.l + term.lambda, pivot = x.pivot + term.lambda, d = direction + term.parameter;
+    const L out = lambda + term.lambda;
     for (int i = 0; i < k * k; ++i) out[i] = V(0.0);
     for (int r = 0; r < k; ++r)
       for (int c = 0; c <= r; ++c) {
         V value;
         if (r == k - 1 && c == k - 1) {
           const V z = maximum(fma(fraction, V(d[triangle(r, c)]), V(x.z[b])), V(0.0));
-          value = square_root((exponential(z) - V(1.0)) * V(1.0 / term.scale));
+          value = square_root((exponential(z) - V(1.0)) * V(1.0 / s.scale(b)));
           value = select(z > V(0.0), value, V(0.0));
         } else {
           value = fma(fraction, V(d[triangle(r, c)]), V(l[r * k + c]));
+        }
+        if (k == 1) {
+          out[0] = value;
+          break;
         }
         for (int i = 0; i < k; ++i) out[i * k + c] = fma(pivot[r * k + i], value, out[i * k + c]);
       }

@@ -4,16 +4,10 @@
 #pragma once
 
 #include "kernels/derivatives.hpp"
+#include "kernels/evaluation.hpp"
 
 namespace batchlmm::kernels {
 inline namespace BATCHLMM_ISA {
-
-template <class V>
-struct Evaluation {
-  V deviance;    ///< log|V| [+ log|X'V^{-1}X|] + N (1 + log(2 pi r^2 / N))
-  V r2;          ///< penalized residual sum of squares
-  MaskOf<V> ok;  ///< every pivot was positive
-};
 
 /// Evaluates at w.lambda. With `derivatives`, leaves gradient, hessian and information by the entries of T
 /// (off-diagonal entries count both places), beta and c = Z'Py in w.

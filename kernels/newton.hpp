@@ -10,50 +10,69 @@
 #pragma once
 
 #include "kernels/covariance.hpp"
-#include "kernels/deviance.hpp"
+#include "kernels/evaluation.hpp"
 #include "kernels/jobs.hpp"
 
 namespace batchlmm::kernels {
 inline namespace BATCHLMM_ISA {
 
+/// Arrays of one iteration, and of nothing else.
+template <class A>
+struct NewtonScratch {
+  Coordinates<A> next;  ///< of the point that was evaluated
+  A x_gradient, x_hessian, x_information, jacobian, factor, rhs, step, fixed, fixed_step, small;
+};
+
 template <class V, class A>
-struct Newton {
+struct Newton : NewtonScratch<A> {
   // The base point and the way from it.
-  Coordinates<A> base, next;
+  Coordinates<A> base;
   A direction;    ///< m
   A best_lambda;  ///< the best optimum of the starts so far
   V f, slope, predicted, t, best, evaluations, total_evaluations, start, bumps;
   MaskOf<V> fresh;  ///< the proposal is a starting point: accepted whatever its value
   MaskOf<V> certified, best_certified;
-  // Scratch.
-  A jacobian, x_gradient, x_hessian, x_information, factor, rhs, step, fixed, fixed_step, small;
 };
 
-template <class V, class A>
-BATCHLMM_FUNCTION inline Newton<V, A> make_newton(const Shape& s, Arena<A>& arena) {
-  Newton<V, A> n;
-  const std::size_t m = s.parameters, packed_m = triangle_size(s.parameters);
-  std::size_t jacobian = 0, largest = 1;
+/// @param s  a Shape or Terms
+template <class S, class A>
+BATCHLMM_INLINE NewtonScratch<A> make_newton_scratch(const S& s, Arena<A>& arena) {
+  NewtonScratch<A> n;
+  const int m = s.parameters;
+  int jacobian = 0, largest = 1;
   for (int b = 0; b < s.terms; ++b) {
-    const std::size_t mb = triangle_size(s.term[b].k), k = s.term[b].k;
+    const int k = s.term[b].k, mb = triangle_size(k);
     jacobian += mb * mb;
     if (k * k > largest) largest = k * k;
     if (mb > largest) largest = mb;
   }
-  n.base = {arena.take(s.lambdas), arena.take(s.lambdas), arena.take(s.terms)};
   n.next = {arena.take(s.lambdas), arena.take(s.lambdas), arena.take(s.terms)};
-  n.direction = arena.take(m);
-  n.best_lambda = arena.take(s.lambdas);
-  n.jacobian = arena.take(jacobian);
   n.x_gradient = arena.take(m);
-  n.x_hessian = arena.take(packed_m);
-  n.x_information = arena.take(packed_m);
-  n.factor = arena.take(packed_m + m);
+  n.x_hessian = arena.take(triangle_size(m));
+  n.x_information = arena.take(triangle_size(m));
+  n.jacobian = arena.take(jacobian);
+  n.factor = arena.take(triangle_size(m) + 2 * m);
   n.rhs = arena.take(m);
   n.step = arena.take(m);
   n.fixed = arena.take(s.terms);
   n.fixed_step = arena.take(s.terms);
-  n.small = arena.take(m * largest + largest);
+  n.small = arena.take(static_cast<std::size_t>(m) * largest + largest);
+  return n;
+}
+/// Elements of NewtonScratch's arrays for sizes known at compile time; an upper bound.
+template <class S>
+constexpr int newton_scratch_size() {
+  const int m = S::parameters;
+  return 2 * S::lambdas + 3 * S::terms + 5 * m + 3 * triangle_size(m) + m * m + (m + 1) * S::lambdas;
+}
+
+template <class V, class S, class A>
+BATCHLMM_FUNCTION inline Newton<V, A> make_newton(const S& s, Arena<A>& arena) {
+  Newton<V, A> n;
+  static_cast<NewtonScratch<A>&>(n) = make_newton_scratch(s, arena);
+  n.base = {arena.take(s.lambdas), arena.take(s.lambdas), arena.take(s.terms)};
+  n.direction = arena.take(s.parameters);
+  n.best_lambda = arena.take(s.lambdas);
   n.f = n.slope = n.predicted = n.best = n.evaluations = n.total_evaluations = n.start = n.bumps = V(0.0);
   n.t = V(1.0);
   n.fresh = V(0.0) <= V(0.0);
@@ -74,19 +93,28 @@ BATCHLMM_INLINE void begin_lane(Newton<V, A>& n, int l) {
   set_lane(n.bumps, l, 0.0);
 }
 
-BATCHLMM_INLINE int bounded_coordinate(const TermShape& term) { return term.parameter + triangle_size(term.k) - 1; }
+template <class T>
+BATCHLMM_INLINE int bounded_coordinate(const T& term) {
+  return term.parameter + triangle_size(term.k) - 1;
+}
 
 /// Gradient, exact Hessian and average information by the coordinates, at n.next.
-template <class V, class A>
-BATCHLMM_INLINE void by_coordinates(const Shape& s, const Workspace<A>& w, const Newton<V, A>& n) {
+/// @param w  derivatives by the entries of T: w.gradient, w.hessian, w.information
+template <class V, class S, class W, class A>
+BATCHLMM_INLINE void by_coordinates(const S& s, const W& w, const NewtonScratch<A>& n) {
   int offset = 0, offsets[max_terms];
   for (int b = 0; b < s.terms; ++b) {
-    const TermShape& term = s.term[b];
+    const auto& term = s.term[b];
     const int k = term.k, mb = triangle_size(k), a0 = term.parameter;
     const A l = n.next.l + term.lambda, pivot = n.next.pivot + term.lambda, jac = n.jacobian + offset;
     offsets[b] = offset;
     offset += mb * mb;
-    const V z_rate = fma(l[k * k - 1], V(l[k * k - 1]), V(1.0 / term.scale));  // d(l^2)/dz = exp(z) / c = l^2 + 1/c
+    const V z_rate = fma(l[k * k - 1], V(l[k * k - 1]), V(1.0 / s.scale(b)));  // d(l^2)/dz = exp(z) / c = l^2 + 1/c
+    if (k == 1) {
+      jac[0] = z_rate;
+      n.x_gradient[a0] = z_rate * w.gradient[a0];
+      continue;
+    }
     // T = sum over columns c of lambda_c lambda_c', lambda = P'l: column c of lambda in T's rows is `small`.
     const A column = n.small;
     for (int c = 0; c < k; ++c) {
@@ -120,7 +148,8 @@ BATCHLMM_INLINE void by_coordinates(const Shape& s, const Workspace<A>& w, const
                 mb2 = triangle_size(s.term[b2].k);
       const A j1 = n.jacobian + offsets[b], j2 = n.jacobian + offsets[b2], tmp = n.small;
       for (int which = 0; which < 2; ++which) {
-        const A from = which == 0 ? w.hessian : w.information, to = which == 0 ? n.x_hessian : n.x_information;
+        const auto from = which == 0 ? w.hessian : w.information;
+        const A to = which == 0 ? n.x_hessian : n.x_information;
         for (int i = 0; i < mb; ++i)
           for (int x = 0; x < mb2; ++x) {
             V t = V(0.0);
@@ -139,10 +168,10 @@ BATCHLMM_INLINE void by_coordinates(const Shape& s, const Workspace<A>& w, const
   // Curvature of the map: 2 G between the entries of one column, and the gradient itself for z. The average information
   // takes what of it is surely positive.
   for (int b = 0; b < s.terms; ++b) {
-    const TermShape& term = s.term[b];
+    const auto& term = s.term[b];
     const int k = term.k, a0 = term.parameter;
     const A pivot = n.next.pivot + term.lambda, gp = n.small;
-    for (int r = 0; r < k; ++r)
+    for (int r = 0; k > 1 && r < k; ++r)
       for (int r2 = 0; r2 <= r; ++r2) {
         V t = V(0.0);
         for (int i = 0; i < k; ++i)
@@ -170,17 +199,17 @@ BATCHLMM_INLINE void by_coordinates(const Shape& s, const Workspace<A>& w, const
 /// Solves matrix * step = -gradient with some bounded coordinates held at a given step. Pivots that are not positive
 /// are replaced.
 /// @return lanes where the matrix was positive definite on the free coordinates
-template <class V, class A>
-BATCHLMM_INLINE MaskOf<V> solve_step(const Shape& s, const Newton<V, A>& n, const A& matrix) {
+template <class V, class S, class A>
+BATCHLMM_INLINE MaskOf<V> solve_step(const S& s, const NewtonScratch<A>& n, const A& matrix) {
   const int m = s.parameters;
-  const A l = n.factor, d = n.factor + triangle_size(m), rhs = n.rhs, step = n.step;
+  const A l = n.factor, d = n.factor + triangle_size(m), inverse = d + m, rhs = n.rhs, step = n.step;
   MaskOf<V> definite = V(0.0) <= V(0.0);
   for (int i = 0; i < m; ++i) rhs[i] = -n.x_gradient[i];
   for (int i = 0; i < triangle_size(m); ++i) l[i] = matrix[i];
   for (int b = 0; b < s.terms; ++b) {
     const int z = bounded_coordinate(s.term[b]);
     const auto held = n.fixed[b] > V(0.5);
-    if (!any(held)) continue;
+    if (m > 3 && !any(held)) continue;  // where m is small a branch costs more
     for (int i = 0; i < m; ++i) {
       if (i == z) continue;
       const V h = select(held, V(l[packed(i, z)]), V(0.0));
@@ -201,11 +230,11 @@ BATCHLMM_INLINE MaskOf<V> solve_step(const Shape& s, const Newton<V, A>& n, cons
     definite = definite && (pivot > V(-1e-8) * scale);
     pivot = maximum(absolute(pivot), V(1e-10) * scale);
     d[j] = pivot;
-    const V inverse = V(1.0) / pivot;
+    inverse[j] = V(1.0) / pivot;
     for (int i = j + 1; i < m; ++i) {
       V t = l[triangle(i, j)];
       for (int e = 0; e < j; ++e) t = fnma(V(l[triangle(i, e)]) * l[triangle(j, e)], V(d[e]), t);
-      l[triangle(i, j)] = t * inverse;
+      l[triangle(i, j)] = t * inverse[j];
     }
   }
   for (int i = 0; i < m; ++i) {
@@ -213,7 +242,7 @@ BATCHLMM_INLINE MaskOf<V> solve_step(const Shape& s, const Newton<V, A>& n, cons
     for (int e = 0; e < i; ++e) t = fnma(V(l[triangle(i, e)]), V(step[e]), t);
     step[i] = t;
   }
-  for (int i = 0; i < m; ++i) step[i] = step[i] / d[i];
+  for (int i = 0; i < m; ++i) step[i] = step[i] * inverse[i];
   for (int i = m - 1; i >= 0; --i) {
     V t = step[i];
     for (int e = i + 1; e < m; ++e) t = fnma(V(l[triangle(e, i)]), V(step[e]), t);
@@ -226,8 +255,8 @@ BATCHLMM_INLINE MaskOf<V> solve_step(const Shape& s, const Newton<V, A>& n, cons
 /// that the step would take below 0 is taken to 0, and the rest is solved again.
 /// @param[out] inside  lanes where no bound was newly hit
 /// @return lanes where the matrix was positive definite on the free coordinates
-template <class V, class A>
-BATCHLMM_INLINE MaskOf<V> bounded_step(const Shape& s, const Newton<V, A>& n, const A& matrix, MaskOf<V>& inside) {
+template <class V, class S, class A>
+BATCHLMM_INLINE MaskOf<V> bounded_step(const S& s, const NewtonScratch<A>& n, const A& matrix, MaskOf<V>& inside) {
   for (int b = 0; b < s.terms; ++b) {
     const int z = bounded_coordinate(s.term[b]);
     const auto held = (n.next.z[b] <= V(0.0)) && (n.x_gradient[z] >= V(0.0));
@@ -255,14 +284,17 @@ BATCHLMM_INLINE MaskOf<V> bounded_step(const Shape& s, const Newton<V, A>& n, co
 
 /// One iteration after the evaluation `e` of w.lambda: accepts or rejects, and leaves the next proposal in w.lambda.
 ///
+/// @param s       a Shape or Terms
+/// @param w       w.lambda, and the derivatives there by the entries of T: w.gradient, w.hessian, w.information
+/// @param x       scratch
 /// @param alive   lanes that hold a fit
 /// @param starts  options.starts x s.lambdas starting points shared by all lanes; a lane's own first one was put into
 /// w.lambda by the caller
 /// @return lanes that are done: their optimum is in n.best_lambda, its deviance in n.best
-template <class V, class A, class Starts>
-BATCHLMM_FUNCTION inline MaskOf<V> newton_trip(const Shape& s, const Workspace<A>& w, Newton<V, A>& n,
-                                               const Evaluation<V>& e, const MaskOf<V>& alive,
-                                               const NewtonOptions& options, const Starts& starts) {
+template <class V, class S, class W, class A, class X, class Starts>
+BATCHLMM_INLINE MaskOf<V> newton_trip(const S& s, const W& w, Newton<V, A>& n, const NewtonScratch<X>& x,
+                                      const Evaluation<V>& e, const MaskOf<V>& alive, const NewtonOptions& options,
+                                      const Starts& starts) {
   const int m = s.parameters;
   n.evaluations = n.evaluations + V(1.0);
   n.total_evaluations = n.total_evaluations + V(1.0);
@@ -273,56 +305,56 @@ BATCHLMM_FUNCTION inline MaskOf<V> newton_trip(const Shape& s, const Workspace<A
   n.fresh = n.fresh && !(V(0.0) <= V(0.0));
 
   // The next base, used where accepted.
-  to_coordinates<V>(s, w.lambda, n.next, n.small);
-  by_coordinates<V>(s, w, n);
+  to_coordinates<V>(s, w.lambda, x.next, x.small);
+  by_coordinates<V>(s, w, x);
   MaskOf<V> inside;
-  const auto exact = bounded_step<V>(s, n, n.x_hessian, inside);
+  const auto exact = bounded_step<V>(s, x, x.x_hessian, inside);
   if (any(alive && accepted && !exact)) {
-    const A keep = n.small;
-    for (int i = 0; i < m; ++i) keep[i] = n.step[i];
+    const X keep = x.small;
+    for (int i = 0; i < m; ++i) keep[i] = x.step[i];
     MaskOf<V> unused;
-    bounded_step<V>(s, n, n.x_information, unused);
-    for (int i = 0; i < m; ++i) n.step[i] = select(exact, V(keep[i]), V(n.step[i]));
+    bounded_step<V>(s, x, x.x_information, unused);
+    for (int i = 0; i < m; ++i) x.step[i] = select(exact, V(keep[i]), V(x.step[i]));
   }
   V slope = V(0.0);
-  for (int i = 0; i < m; ++i) slope = fma(n.x_gradient[i], n.step[i], slope);
+  for (int i = 0; i < m; ++i) slope = fma(x.x_gradient[i], x.step[i], slope);
   // No descent: the scaled gradient, kept inside the bounds.
   const auto uphill = !(slope < V(0.0));
   if (any(uphill)) {
     V other = V(0.0);
     for (int i = 0; i < m; ++i) {
-      V d = -n.x_gradient[i] /
-            (absolute(V(n.x_hessian[triangle(i, i)])) + absolute(V(n.x_information[triangle(i, i)])) + V(1e-12));
+      V d = -x.x_gradient[i] /
+            (absolute(V(x.x_hessian[triangle(i, i)])) + absolute(V(x.x_information[triangle(i, i)])) + V(1e-12));
       for (int b = 0; b < s.terms; ++b)
-        if (i == bounded_coordinate(s.term[b])) d = maximum(d, -n.next.z[b]);
-      n.step[i] = select(uphill, d, V(n.step[i]));
-      other = fma(n.x_gradient[i], d, other);
+        if (i == bounded_coordinate(s.term[b])) d = maximum(d, -x.next.z[b]);
+      x.step[i] = select(uphill, d, V(x.step[i]));
+      other = fma(x.x_gradient[i], d, other);
     }
     slope = select(uphill, other, slope);
   }
   // Far steps are cut: z by 4, an entry of l by twice the factor's size and what one unit of information makes.
   V fraction = V(1.0);
   for (int b = 0; b < s.terms; ++b) {
-    const TermShape& term = s.term[b];
+    const auto& term = s.term[b];
     const int mb = triangle_size(term.k);
-    V size = V(2.0 / square_root(term.scale)), largest = V(0.0);
+    V size = V(2.0 / square_root(s.scale(b))), largest = V(0.0);
     for (int i = 0; i < term.k; ++i) {
-      size = maximum(size, V(2.0) * absolute(V(n.next.l[term.lambda + i * term.k + i])));
+      size = maximum(size, V(2.0) * absolute(V(x.next.l[term.lambda + i * term.k + i])));
     }
-    for (int x = 0; x + 1 < mb; ++x) largest = maximum(largest, absolute(V(n.step[term.parameter + x])));
+    for (int i = 0; i + 1 < mb; ++i) largest = maximum(largest, absolute(V(x.step[term.parameter + i])));
     fraction = minimum(fraction, select(largest > size, size / maximum(largest, V(1e-300)), V(1.0)));
-    const V dz = absolute(V(n.step[term.parameter + mb - 1]));
+    const V dz = absolute(V(x.step[term.parameter + mb - 1]));
     fraction = minimum(fraction, select(dz > V(4.0), V(4.0) / maximum(dz, V(1e-300)), V(1.0)));
   }
   const V predicted = V(-0.5) * slope;
 
   // Accepted lanes move their base.
   for (int i = 0; i < s.lambdas; ++i) {
-    n.base.l[i] = select(accepted, V(n.next.l[i]), V(n.base.l[i]));
-    n.base.pivot[i] = select(accepted, V(n.next.pivot[i]), V(n.base.pivot[i]));
+    n.base.l[i] = select(accepted, V(x.next.l[i]), V(n.base.l[i]));
+    n.base.pivot[i] = select(accepted, V(x.next.pivot[i]), V(n.base.pivot[i]));
   }
-  for (int b = 0; b < s.terms; ++b) n.base.z[b] = select(accepted, V(n.next.z[b]), V(n.base.z[b]));
-  for (int i = 0; i < m; ++i) n.direction[i] = select(accepted, V(n.step[i]), V(n.direction[i]));
+  for (int b = 0; b < s.terms; ++b) n.base.z[b] = select(accepted, V(x.next.z[b]), V(n.base.z[b]));
+  for (int i = 0; i < m; ++i) n.direction[i] = select(accepted, V(x.step[i]), V(n.direction[i]));
   // Rejected lanes shorten their step by quadratic interpolation.
   const V drop = n.slope * n.t, rise = e.deviance - n.f;
   const V shorter = n.t * minimum(maximum(V(-0.5) * drop / maximum(rise - drop, V(1e-300)), V(0.1)), V(0.5));
@@ -366,8 +398,8 @@ BATCHLMM_FUNCTION inline MaskOf<V> newton_trip(const Shape& s, const Workspace<A
   if (any(bump)) {
     n.bumps = select(bump, n.bumps + V(1.0), n.bumps);
     for (int b = 0; b < s.terms; ++b) {
-      const TermShape& term = s.term[b];
-      const V inside = V(square_root(0.1 / term.scale));
+      const auto& term = s.term[b];
+      const V inside = V(square_root(0.1 / s.scale(b)));
       for (int i = 0; i < term.k; ++i)
         for (int c = 0; c < term.k; ++c) {
           const int at = term.lambda + i * term.k + c;
@@ -382,6 +414,20 @@ BATCHLMM_FUNCTION inline MaskOf<V> newton_trip(const Shape& s, const Workspace<A
   n.fresh = n.fresh || again;
   n.evaluations = select(again, V(0.0), n.evaluations);
   return run_done && !again;
+}
+
+/// The same with scratch of its own: on the stack where the sizes are known at compile time, so that it lives in
+/// registers, else n's.
+template <class V, class S, class W, class A, class Starts>
+BATCHLMM_INLINE MaskOf<V> newton_trip(const S& s, const W& w, Newton<V, A>& n, const Evaluation<V>& e,
+                                      const MaskOf<V>& alive, const NewtonOptions& options, const Starts& starts) {
+  if constexpr (S::fixed) {
+    V memory[newton_scratch_size<S>()];
+    Arena<V*> arena{memory};
+    return newton_trip<V>(s, w, n, make_newton_scratch(s, arena), e, alive, options, starts);
+  } else {
+    return newton_trip<V>(s, w, n, static_cast<const NewtonScratch<A>&>(n), e, alive, options, starts);
+  }
 }
 
 }  // namespace BATCHLMM_ISA

@@ -3,6 +3,7 @@
 /// threads share. Plain text of the kernels: a test runs it on the CPU, thread after thread.
 #pragma once
 
+#include "kernels/deviance.hpp"
 #include "kernels/replicate.hpp"
 
 namespace batchlmm::kernels {
@@ -88,8 +89,9 @@ BATCHLMM_FUNCTION inline void fit_one_lane(const FitArguments& a, std::size_t th
   const auto limit = [&](std::uint64_t i) {
     return a.bootstrap != nullptr ? a.null.deviance[i] : std::numeric_limits<double>::infinity();
   };
-  fit_lanes<LK, double>(s, design, response, w, n, take, load, start, limit, job.starts, job.options, job.parameters,
-                        job.results);
+  const auto evaluate_lane = [&] { return evaluate<LK, double>(s, design, response, w, true); };
+  fit_lanes<double>(s, w, n, evaluate_lane, take, load, start, limit, job.starts, job.options, job.parameters,
+                    job.results);
 }
 
 }  // namespace BATCHLMM_ISA

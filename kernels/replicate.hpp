@@ -16,8 +16,8 @@ inline namespace BATCHLMM_ISA {
 inline constexpr double singular_tolerance = 1e-4;
 
 /// Which terms of lane l's optimum are singular: bit b for term b. `newton.small` is scratch.
-template <class V, class A>
-BATCHLMM_INLINE MaskOf<V> singular_term(const Shape& s, const Newton<V, A>& n, int b) {
+template <class V, class S, class A>
+BATCHLMM_INLINE MaskOf<V> singular_term(const S& s, const Newton<V, A>& n, int b) {
   return n.next.l[s.term[b].lambda + s.term[b].k * s.term[b].k - 1] < V(singular_tolerance);
 }
 
@@ -49,7 +49,8 @@ BATCHLMM_INLINE void full_start(const BootstrapJob& job, const In& null_lambda, 
 }
 
 /// Writes item i's result where there is nothing to fit.
-BATCHLMM_INLINE void record_failure(const Shape& s, FitStatus status, std::uint64_t i, const FitResults& r) {
+template <class S>
+BATCHLMM_INLINE void record_failure(const S& s, FitStatus status, std::uint64_t i, const FitResults& r) {
   const double nan = std::numeric_limits<double>::quiet_NaN();
   r.status[i] = status;
   r.deviance[i] = nan;
@@ -62,9 +63,8 @@ BATCHLMM_INLINE void record_failure(const Shape& s, FitStatus status, std::uint6
 }
 
 /// Writes lane l's optimum as item i's result. `newton.next` holds the coordinates of newton.best_lambda.
-template <class V, class A>
-BATCHLMM_INLINE void record_optimum(const Shape& s, const Newton<V, A>& n, int l, std::uint64_t i,
-                                    const FitResults& r) {
+template <class V, class S, class A>
+BATCHLMM_INLINE void record_optimum(const S& s, const Newton<V, A>& n, int l, std::uint64_t i, const FitResults& r) {
   if (!(lane(n.best, l) < 1e300)) {
     // No starting point could be evaluated: what stands in the lane is the item's before.
     record_failure(s, fit_not_positive_definite, i, r);
@@ -84,19 +84,19 @@ BATCHLMM_INLINE void record_optimum(const Shape& s, const Newton<V, A>& n, int l
 }
 
 /// Fits item after item on all lanes of V, one evaluation of all lanes a trip; a finished lane takes the next item.
-/// @tparam LK       K of the streamed factor where known at compile time, else 0
-/// @param design    constants of the lanes; `load` may exchange them
-/// @param response  the lanes' response vectors, s.response entries
+/// @param s         a Shape or Terms
+/// @param w         w.lambda, and what `evaluate` leaves: w.gradient, w.hessian, w.information (by the entries of T)
+/// and w.beta (needed with results.beta only)
+/// @param evaluate  evaluate(): the criterion and its derivatives at w.lambda, an Evaluation<V>
 /// @param take      take(item): the next item, false where there is none left
 /// @param load      load(item, lane): puts the item's response vector (and design) into the lane; false when the
 /// response is not finite
 /// @param start     start(item, lane, lambda): the first starting point into the lane
 /// @param limit     limit(item): a value that the optimum cannot exceed (else it is tried again from starts[0]); +inf
 /// where there is none
-template <int LK, class V, class A, class C, class Take, class Load, class Start, class Limit>
-BATCHLMM_FUNCTION inline void fit_lanes(const Shape& s, const Design<C>& design, const A& response,
-                                        const Workspace<A>& w, Newton<V, A>& n, Take&& take, const Load& load,
-                                        const Start& start, const Limit& limit, const double* starts,
+template <class V, class S, class W, class A, class Evaluate, class Take, class Load, class Start, class Limit>
+BATCHLMM_FUNCTION inline void fit_lanes(const S& s, const W& w, Newton<V, A>& n, const Evaluate& evaluate, Take&& take,
+                                        const Load& load, const Start& start, const Limit& limit, const double* starts,
                                         const NewtonOptions& options, bool parameters, const FitResults& results) {
   constexpr int width = Lanes<V>::width;
   std::uint64_t item[width] = {};
@@ -121,7 +121,7 @@ BATCHLMM_FUNCTION inline void fit_lanes(const Shape& s, const Design<C>& design,
       }
     }
     if (alive == 0) return;
-    const Evaluation<V> e = evaluate<LK, V>(s, design, response, w, true);
+    const Evaluation<V> e = evaluate();
     for (int l = 0; l < width; ++l)
       if (occupied[l] && finishing[l]) {
         if (results.beta != nullptr)
@@ -130,7 +130,7 @@ BATCHLMM_FUNCTION inline void fit_lanes(const Shape& s, const Design<C>& design,
         occupied[l] = false;
         --alive;
       }
-    const auto done = newton_trip(s, w, n, e, running, options, starts);
+    const auto done = newton_trip<V>(s, w, n, e, running, options, starts);
     if (!any(done)) continue;
     to_coordinates<V>(s, n.best_lambda, n.next, n.small);
     for (int l = 0; l < width; ++l) {

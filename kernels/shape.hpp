@@ -38,6 +38,7 @@ struct TermShape {
 };
 
 struct Shape {
+  static constexpr bool fixed = false;  ///< sizes are members; see Terms
   int terms = 0;
   TermShape term[max_terms];
   int parameters = 0;  ///< m: entries of all T's
@@ -59,6 +60,47 @@ struct Shape {
 
   BATCHLMM_INLINE int columns() const { return outer[0]; }
   BATCHLMM_INLINE int first_own(int stage) const { return outer[stage]; }
+  BATCHLMM_INLINE double scale(int b) const { return term[b].scale; }
+};
+
+/// What the optimizer asks of a term.
+struct TermSizes {
+  int k = 1, parameter = 0, lambda = 0;
+};
+
+/// The terms' sizes where they are known at compile time, one K a term: loops over terms, columns and parameters unroll
+/// and small triangles live in registers. The optimizer (newton.hpp) and fit_lanes (replicate.hpp) take it, or anything
+/// with its members, in place of a Shape. Another evaluation than deviance.hpp's uses them so:
+///
+///     Terms<2, 1> s{{c_0, c_1}, p};                    // T's entries, lambdas and gradient lie as in a Shape
+///     struct { V *lambda, *gradient, *hessian, *information; } w;
+///     Newton<V, V*> n = make_newton<V>(s, arena);
+///     fit_lanes<V>(s, w, n, [&] { return Evaluation<V>{...}; },  // at w.lambda, derivatives by T into w
+///                  take, load, start, limit, starts, options, parameters, results);
+template <int... K>
+struct Terms {
+  static constexpr bool fixed = true;
+  static constexpr int terms = sizeof...(K);
+  static constexpr int parameters = (0 + ... + triangle_size(K));
+  static constexpr int lambdas = (0 + ... + (K * K));
+  struct Table {
+    TermSizes at[terms];
+    BATCHLMM_INLINE constexpr const TermSizes& operator[](int b) const { return at[b]; }
+  };
+  static constexpr Table term = [] {
+    Table t{};
+    int b = 0, parameter = 0, lambda = 0;
+    for (const int k : {K...}) {
+      t.at[b++] = {k, parameter, lambda};
+      parameter += triangle_size(k);
+      lambda += k * k;
+    }
+    return t;
+  }();
+
+  double scales[terms];  ///< c of each term: TermShape::scale
+  int p = 0;             ///< fixed effects
+  BATCHLMM_INLINE double scale(int b) const { return scales[b]; }
 };
 
 /// Constants of one design in orthogonal form: per streamed level A_j = Z_j'Z_j = C_j C_j', R_j = C_j^{-1} Z_j'[X,

@@ -8,6 +8,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "kernels/deviance.hpp"
 #include "kernels/replicate.hpp"
 
 namespace batchlmm::kernels {
@@ -65,12 +66,13 @@ public:
       if constexpr (!std::is_same_v<C, double>) load_design(designs[design_of == nullptr ? 0 : design_of[i]], l);
       return true;
     };
-    if constexpr (std::is_same_v<C, double>)
-      fit_lanes<LK, V>(shape_, designs[0], response_, w_, n_, take, load_item, start, limit, starts, options,
-                       parameters, results);
-    else
-      fit_lanes<LK, V>(shape_, lane_design_, response_, w_, n_, take, load_item, start, limit, starts, options,
-                       parameters, results);
+    const auto evaluate_lanes = [&] {
+      if constexpr (std::is_same_v<C, double>)
+        return evaluate<LK, V>(shape_, designs[0], response_, w_, true);
+      else
+        return evaluate<LK, V>(shape_, lane_design_, response_, w_, true);
+    };
+    fit_lanes<V>(shape_, w_, n_, evaluate_lanes, take, load_item, start, limit, starts, options, parameters, results);
   }
 
 private:

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/deviance.hpp"
 #include "kernels/newton.hpp"
 
 namespace batchlmm {
