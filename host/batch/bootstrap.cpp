@@ -1,5 +1,7 @@
 #include "host/batch/bootstrap.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -9,6 +11,7 @@
 #include <thread>
 
 #include "host/batch/chunk_buffers.hpp"
+#include "host/model/memory.hpp"
 
 namespace batchlmm {
 namespace {
@@ -46,8 +49,16 @@ ReplicateSummary Bootstrap::run(const BootstrapRun& run) const {
   const double shift_null = null_.shape().degrees * std::log(sigma_ * sigma_),
                shift_full = full_.shape().degrees * std::log(sigma_ * sigma_);
   const std::uint64_t length = engine().chunk_length(run.backend);
+  // Indices go up to the largest number: nothing is added to the last one.
   const std::uint64_t last = run.first + run.count, first_chunk = run.first / length,
-                      end_chunk = (last + length - 1) / length;
+                      end_chunk = last / length + (last % length != 0 ? 1 : 0);
+  const int threads =
+      run.backend.cuda
+          ? 1
+          : static_cast<int>(std::min<std::uint64_t>(static_cast<std::uint64_t>(run.threads), end_chunk - first_chunk));
+  if (!run.backend.cuda)
+    require_memory(threads * engine().thread_bytes(),
+                   fmt::format("the bootstrap of \"{}\" on {} threads", full_.matrices().formula, threads));
 
   ReplicateSummary total;
   std::mutex mutex;
@@ -65,8 +76,8 @@ ReplicateSummary Bootstrap::run(const BootstrapRun& run) const {
       while (true) {
         const std::uint64_t c = next_chunk++;
         if (c >= end_chunk) return;
-        const std::uint64_t begin = std::max(run.first, c * length), end = std::min(last, (c + 1) * length),
-                            n = end - begin;
+        const std::uint64_t begin = std::max(run.first, c * length),
+                            end = last - c * length < length ? last : c * length + length, n = end - begin;
         buffers.resize(null_.shape(), refit ? nullptr : &full_.shape(), begin, n, run.parameters);
         engine().run(run.backend, run.parameters, buffers.chunk);
         const FitBuffers &null = buffers.null, &full = buffers.full;
@@ -129,10 +140,6 @@ ReplicateSummary Bootstrap::run(const BootstrapRun& run) const {
       turn.notify_all();
     }
   };
-  const int threads =
-      run.backend.cuda
-          ? 1
-          : static_cast<int>(std::min<std::uint64_t>(static_cast<std::uint64_t>(run.threads), end_chunk - first_chunk));
   std::vector<std::thread> pool;
   for (int t = 1; t < threads; ++t) pool.emplace_back(work);
   work();

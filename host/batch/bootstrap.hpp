@@ -42,7 +42,8 @@ public:
   Bootstrap(const Model& model, const std::vector<double>& lambda, double sigma, std::uint64_t seed,
             std::optional<Tier> tier = {}, const Backend& backend = {});
 
-  /// @throws ComputationError, and whatever `run.collect` throws
+  /// @throws ModelError where the threads need more memory than there is, ComputationError, and whatever `run.collect`
+  /// throws
   ReplicateSummary run(const BootstrapRun& run) const;
   [[nodiscard]] const ReplicateEngine& engine() const { return *decision_.engine; }
   [[nodiscard]] const std::vector<PassedOver>& passed_over() const { return decision_.passed_over; }

@@ -39,6 +39,8 @@ public:
   [[nodiscard]] virtual Tier tier() const = 0;
   /// Replicates that one call of `run` should take.
   [[nodiscard]] virtual std::uint64_t chunk_length(const Backend& backend) const = 0;
+  /// Bytes that each thread of the CPU takes while it runs.
+  [[nodiscard]] virtual double thread_bytes() const { return 0; }
   /// Draws and fits replicates chunk.first .. + chunk.count - 1 at sigma = 1, beta = 0. Several threads may call at
   /// once.
   /// @param parameters  beta and r2 are wanted too

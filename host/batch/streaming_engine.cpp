@@ -5,12 +5,17 @@
 
 #include "batchlmm/error.hpp"
 #include "host/batch/chunk_buffers.hpp"
+#include "host/batch/cost.hpp"
 #include "host/batch/starts.hpp"
+#include "host/model/memory.hpp"
 #include "kernels/cpu.hpp"
 #include "kernels/cuda.hpp"
 
 namespace batchlmm {
 namespace {
+
+/// Scratch of one chunk of replicates on the CPU: it stays in a core's cache.
+constexpr double chunk_bytes = 4e6;
 
 /// Replicates that the pilot fits from every starting point, to see whether the design has several minima: fewer where
 /// a fit is long.
@@ -53,6 +58,7 @@ StreamingEngine::StreamingEngine(const BootstrapModels& models)
   job_.embed_term = term_.data();
   job_.embed_column = column_.data();
   job_.seed = models.seed;
+  require_memory(thread_bytes(), "the bootstrap of \"" + full.matrices().formula + "\" on one thread");
   pilot(models.refit());
 }
 
@@ -78,7 +84,12 @@ void StreamingEngine::pilot(bool refit) {
 }
 
 std::uint64_t StreamingEngine::chunk_length(const Backend& backend) const {
-  return backend.cuda ? kernels::cuda_chunk_length(job_) : kernels::chunk_length(job_, 4e6);
+  return backend.cuda ? kernels::cuda_chunk_length(job_) : kernels::chunk_length(job_, chunk_bytes);
+}
+
+double StreamingEngine::thread_bytes() const {
+  // One tile at a time, and the chunk's responses and results.
+  return std::max(tile_bytes(*job_.null), tile_bytes(*job_.full)) + 2 * chunk_bytes;
 }
 
 void StreamingEngine::run(const Backend& backend, bool parameters, kernels::BootstrapChunk& chunk) const {

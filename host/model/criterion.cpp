@@ -1,6 +1,7 @@
 #include "host/model/criterion.hpp"
 
 #include "host/model/large_criterion.hpp"
+#include "host/model/memory.hpp"
 #include "kernels/cpu.hpp"
 
 namespace batchlmm {
@@ -10,7 +11,7 @@ namespace {
 class KernelCriterion final : public Criterion {
 public:
   KernelCriterion(const Model& model, const Eigen::VectorXd& y)
-      : model_(model), response_(model.response(y)), memory_(kernels::cpu_kernels().scratch(model.shape())) {}
+      : model_(model), response_(model.response(y)), memory_(scratch(model)) {}
 
   CriterionValue evaluate(const std::vector<double>& lambda, bool derivatives) override {
     const kernels::Shape& s = model_.shape();
@@ -58,6 +59,12 @@ public:
   }
 
 private:
+  static std::size_t scratch(const Model& model) {
+    const std::size_t doubles = kernels::cpu_kernels().scratch(model.shape());
+    require_memory(8.0 * static_cast<double>(doubles), "the fit of \"" + model.matrices().formula + "\"");
+    return doubles;
+  }
+
   const Model& model_;
   std::vector<double> response_, memory_;
   kernels::ScalarEvaluation last_;

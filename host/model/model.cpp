@@ -7,6 +7,7 @@
 #include <string>
 
 #include "batchlmm/error.hpp"
+#include "host/model/memory.hpp"
 
 namespace batchlmm {
 
@@ -172,6 +173,10 @@ Model::StreamedLevel Model::streamed_level(int position) const {
 void Model::assemble() {
   const kernels::Shape& s = shape_;
   const int K = s.own[0], N = s.columns();
+  double doubles = static_cast<double>(s.nodes[0]) * K * (K + N - 1.0);
+  for (int t = 1; t <= s.stages; ++t)
+    doubles += static_cast<double>(s.nodes[t]) * kernels::own_e_size(s.own[t], s.outer[t]);
+  require_memory(8 * doubles, "the model \"" + matrices_->formula + "\"");
   streamed_c_.assign(static_cast<std::size_t>(s.nodes[0]) * K * K, 0.0);
   streamed_r_.assign(static_cast<std::size_t>(s.nodes[0]) * K * (N - 1), 0.0);
   x_e_.assign(kernels::triangle_size(s.p), 0.0);

@@ -1,0 +1,157 @@
+#include "host/batch/cost.hpp"
+
+#include "kernels/cpu.hpp"
+#include "kernels/newton.hpp"
+
+namespace batchlmm {
+namespace {
+
+using kernels::lower_parameters;
+using kernels::Shape;
+using kernels::TermShape;
+using kernels::triangle_size;
+
+double triangle(double n) { return 0.5 * n * (n + 1); }
+
+/// Products of four that kernels::trace_of_four takes, on average over the pairs of parameters of two blocks, and the
+/// like for one block: parameters on the diagonal need half of an off-diagonal one's.
+double pair_work(int k) { return k + 2.0 * (triangle(k) - k); }
+
+/// add_own of kernels/derivatives.hpp: gradient and second derivatives within one node.
+double own_terms(const Shape& s, int stage, bool with_phi, bool with_bb) {
+  const double forms = 2 + (with_bb ? 1 : 0) + (with_phi ? 2 : 0);
+  double gradient = 0, parameters = 0, work = 0, squares = 0;
+  kernels::for_each_block(s, stage, [&](int b, int) {
+    const int k = s.term[b].k;
+    gradient += 4 * triangle(k);
+    parameters += triangle(k);
+    work += pair_work(k);
+    squares += k + 4 * (triangle(k) - k);
+  });
+  // Pairs of parameters: one bilinear form and up to three traces each, and their sums.
+  return gradient + 0.5 * (work * work + squares) * forms + triangle(parameters) * (forms - 1);
+}
+
+struct UpAndDown {
+  double value = 0, derivatives = 0;
+};
+
+UpAndDown streamed_level(const Shape& s, int first) {
+  const double K = s.own[0], N = s.columns(), phi = N - first;
+  UpAndDown cost;
+  if (s.own[0] == 1) {
+    cost.value = 2 * N + 8 + triangle(N);
+    cost.derivatives = triangle(N) + N + N + (phi > 0 ? triangle(phi) + 2 * phi : 0) + 12;
+    return cost;
+  }
+  cost.value = K * triangle(K) + triangle(K) * (K + 1) / 2 + K * K * (K + 5) / 6  // T C, M and its factor
+               + (N + K) * (triangle(K)) + K * triangle(K)                        // F, L^{-1}C', B
+               + K * K * N + K * triangle(N);                                     // U, the update of g
+  for (int b = 0; b < s.terms; ++b) {
+    if (s.term[b].stage != 0) continue;
+    const double k = s.term[b].k;
+    cost.derivatives += triangle(N) * (k + 2 * (triangle(k) - k)) + N * triangle(k);
+  }
+  cost.derivatives += K * N + own_terms(s, 0, phi > 0, true);
+  if (phi > 0) cost.derivatives += K * phi * phi + K * K * phi;
+  return cost;
+}
+
+UpAndDown node(const Shape& s, int stage, int first) {
+  const double n = s.own[stage], c = s.outer[stage], low = lower_parameters(s, stage), phi = c > first ? c - first : 0;
+  UpAndDown cost;
+  double own_dg = 0, own_parameters = 0, own_work = 0;
+  kernels::for_each_block(s, stage, [&](int b, int o) {
+    const TermShape& term = s.term[b];
+    const double k = term.k, rest = n - o;
+    cost.value += n * k * k + k * k * (o + 0.5 * (k + 1));  // Gamma Lambda, S
+    cost.value += k * (0.5 * rest * rest + rest);           // L^{-1} Lambda'
+    cost.value += k * c * (o + k);                          // P
+    cost.derivatives += k * n * (o + k);
+    own_dg += triangle(c) * pair_work(term.k);
+    own_parameters += triangle(k);
+    own_work += pair_work(term.k);
+  });
+  cost.value += n * (n + 1) * (n + 2) / 6 + triangle(c) * n;  // the factor, the update of g
+  cost.derivatives += 2 * n * n * n + triangle(n) * n + 2 * n * n * c;
+  // Up: what the stages before bring.
+  cost.derivatives += low * (n * n * c + 2 * n * n * n + 2 * n * triangle(c) + own_work * n) + triangle(low) * n * n;
+  // Its own parameters.
+  cost.derivatives += own_dg + 0.5 * own_work * own_work;
+  // Down.
+  cost.derivatives += n * c + own_terms(s, stage, phi > 0, false);
+  cost.derivatives += n * phi * phi + n * n * phi;
+  cost.derivatives += low * (n * c + 2 * n * n + n * phi * phi + 2 * n * n * phi + own_work * (2 + phi));
+  cost.derivatives += triangle(low) * (n + n * phi);
+  cost.derivatives += n * phi * phi + triangle(n) * phi + n * c;
+  return cost;
+}
+
+UpAndDown fixed_effects(const Shape& s) {
+  const double p = s.p, m = s.parameters;
+  UpAndDown cost;
+  cost.value = p * (p + 1) * (p + 2) / 6 + 3 * triangle(p) + 4 * p;
+  cost.derivatives = m * (p * p + triangle(p) + 3 * p) + triangle(m) * p;
+  if (s.reml) cost.derivatives += m * p * p * (p + 1) + triangle(m) * p * p + p * (p + 1) * (2 * p + 1) / 6 + p * p;
+  return cost;
+}
+
+double newton_step(const Shape& s) {
+  const double m = s.parameters;
+  double cost = 0;
+  for (int b = 0; b < s.terms; ++b) {
+    const double k = s.term[b].k, mb = triangle(k);
+    cost += k * k * (k + 1) / 2 + mb * mb * 2 + mb * mb + mb * 2 * k * k + 2 * mb * k;  // Jacobian, gradient, curvature
+    cost += k * k * k + mb * (k + 2) + 45;  // to and from the coordinates: a logarithm and an exponential
+    for (int b2 = 0; b2 <= b; ++b2) {
+      const double mb2 = triangle_size(s.term[b2].k);
+      cost += 2 * (mb * mb2 * mb2 + (b == b2 ? triangle(mb) * mb : mb * mb * mb2));
+    }
+  }
+  // The bound-constrained step: how many solves it takes depends on the bounds that are hit, and on whether the exact
+  // Hessian is positive definite.
+  cost += 2.2 * (m * (m * m - 1) / 3 + 2 * triangle(m) + 4 * m) + 10 * m + 20 * s.terms;
+  return cost;
+}
+
+}  // namespace
+
+StreamingCost streaming_cost(const Shape& s) {
+  const int first = s.reml ? 1 : 1 + s.p;
+  StreamingCost cost;
+  const auto add = [&](const UpAndDown& part, double times) {
+    cost.value += times * part.value;
+    cost.derivatives += times * (part.value + part.derivatives);
+  };
+  add(streamed_level(s, first), s.nodes[0]);
+  for (int t = 1; t <= s.stages; ++t) add(node(s, t, first), s.nodes[t]);
+  add(fixed_effects(s), 1);
+  const double m = s.parameters;
+  cost.value += 60;  // two logarithms
+  cost.derivatives += 60 + 4 * triangle(m);
+  cost.newton = newton_step(s);
+  return cost;
+}
+
+std::size_t lane_doubles(const Shape& s) {
+  kernels::Arena<double*> count{nullptr};
+  (void)kernels::make_workspace(s, count);
+  (void)kernels::make_newton<double>(s, count);
+  return count.used + static_cast<std::size_t>(s.response);
+}
+
+std::size_t design_doubles(const Shape& s) {
+  const std::size_t levels = s.nodes[0], K = s.own[0];
+  std::size_t n = levels * K * (K + s.columns() - 1) + triangle_size(s.p) + 1;
+  for (int t = 1; t <= s.stages; ++t)
+    n += static_cast<std::size_t>(s.nodes[t]) * kernels::own_e_size(s.own[t], s.outer[t]);
+  return n;
+}
+
+double tile_bytes(const Shape& s, bool own_designs) {
+  // Tiles of one streamed column are two vectors wide, others one; designs of their own are one vector wide.
+  const int widest = kernels::cpu_kernels().lanes, lanes = s.own[0] == 1 && !own_designs ? widest : widest / 2;
+  return 8.0 * lanes * static_cast<double>(lane_doubles(s) + (own_designs ? design_doubles(s) : 0));
+}
+
+}  // namespace batchlmm
