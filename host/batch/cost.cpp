@@ -2,6 +2,7 @@
 
 #include "kernels/cpu.hpp"
 #include "kernels/newton.hpp"
+#include "kernels/workspace.hpp"
 
 namespace batchlmm {
 namespace {
@@ -17,12 +18,20 @@ double triangle(double n) { return 0.5 * n * (n + 1); }
 /// like for one block: parameters on the diagonal need half of an off-diagonal one's.
 double pair_work(int k) { return k + 2.0 * (triangle(k) - k); }
 
+/// Calls visit(term, offset of the level's columns) for every level of every term of a stage.
+template <class F>
+void for_each_level(const Shape& s, int stage, const F& visit) {
+  for (int b = 0; b < s.terms; ++b)
+    if (s.term[b].stage == stage)
+      for (int l = 0; l < s.term[b].levels; ++l) visit(s.term[b], s.term[b].column + l * s.term[b].k);
+}
+
 /// add_own of kernels/derivatives.hpp: gradient and second derivatives within one node.
 double own_terms(const Shape& s, int stage, bool with_phi, bool with_bb) {
   const double forms = 2 + (with_bb ? 1 : 0) + (with_phi ? 2 : 0);
   double gradient = 0, parameters = 0, work = 0, squares = 0;
-  kernels::for_each_block(s, stage, [&](int b, int) {
-    const int k = s.term[b].k;
+  for_each_level(s, stage, [&](const TermShape& term, int) {
+    const int k = term.k;
     gradient += 4 * triangle(k);
     parameters += triangle(k);
     work += pair_work(k);
@@ -61,8 +70,7 @@ UpAndDown node(const Shape& s, int stage, int first) {
   const double n = s.own[stage], c = s.outer[stage], low = lower_parameters(s, stage), phi = c > first ? c - first : 0;
   UpAndDown cost;
   double own_dg = 0, own_parameters = 0, own_work = 0;
-  kernels::for_each_block(s, stage, [&](int b, int o) {
-    const TermShape& term = s.term[b];
+  for_each_level(s, stage, [&](const TermShape& term, int o) {
     const double k = term.k, rest = n - o;
     cost.value += n * k * k + k * k * (o + 0.5 * (k + 1));  // Gamma Lambda, S
     cost.value += k * (0.5 * rest * rest + rest);           // L^{-1} Lambda'
