@@ -1,0 +1,1 @@
+"""The benchmark harness behind `./run bench`: Python's standard library only."""

@@ -1,0 +1,368 @@
+"""Tests of the harness's own logic; with BATCHLMM_BENCH_JOBS (ctest sets it) also of bench_jobs."""
+
+import contextlib
+import copy
+import csv
+import io
+import json
+import os
+import pathlib
+import sys
+import tempfile
+import unittest
+import xml.etree.ElementTree as ElementTree
+from unittest import mock
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+# pylint: disable=wrong-import-position
+import bench
+from harness import cases, compare, curves, designs, instructions, measure, results, rounds, svg
+from harness.processes import BenchmarkError, Worker, run
+
+JOBS = os.environ.get("BATCHLMM_BENCH_JOBS")
+
+
+def answer(count, seconds, cpu_seconds=None):
+    return {"count": count, "seconds": seconds, "cpu_seconds": seconds if cpu_seconds is None else cpu_seconds}
+
+
+def sample_result():
+    """A result with everything that the table and the plot show."""
+    spread = {"min": 9000.0, "median": 10000.0, "max": 12000.0}
+    case = {
+        "what": "a < b & c",
+        "goals": [{"quantity": "rate", "value": 2e6, "peer": "", "measured": 1e6, "reached": False},
+                  {"quantity": "ratio", "value": 40000, "peer": "pbkrtest", "measured": 10000.0, "reached": False}],
+        "skipped": {"nlme_simulate": "not installed"}, "failures": {"lme4_refit": "it ended"},
+        "rates": {"batchlmm": {"min": 9e5, "median": 1e6, "max": 2e6},
+                  "pbkrtest": {"min": 90.0, "median": 100.0, "max": 110.0}},
+        "ratios": {"pbkrtest": {"wall": spread, "cpu": spread}}, "facts": {"tier": "streaming"},
+        "accuracy": {"checked": 20000, "off": 0, "wrong_optimum": 0}, "memory": {"peak_kb": 34000},
+        "instructions": {"per_replicate": 60000.0, "kernels": "avx2", "counts": {"500": 1, "2500": 2}},
+    }
+    points = [{"x": 10 ** i, "rate": 1e5 * i, "seconds": 1.0, "count": 10, "peak_kb": 1000, "tier": "streaming"}
+              for i in range(2, 7)]
+    return {
+        "format": results.FORMAT, "date": "2026-01-01T00:00:00+00:00", "machine": {"processor": "P <&>", "cores": 2},
+        "build": {"commit": "0123456789abcdef", "changed_files": []}, "ceiling": None,
+        "cases": {"one & <two>": case, "broken": {"error": "no <answer>"}},
+        "curves": {"curve-replicates": {"what": "rate by replicates", "x": "replicates",
+                                        "series": {"a & b": points, "second": points[:2]}},
+                   "curve-rows": {"error": "failed"}},
+    }
+
+
+class Rounds(unittest.TestCase):
+    def test_ratio_is_of_rates_round_by_round_with_its_spread(self):
+        found = [{"ours": answer(1000, 1.0, 0.5), "peer": answer(10, 1.0, 1.0)},
+                 {"ours": answer(1000, 2.0, 0.5), "peer": answer(10, 1.0, 1.0)},
+                 {"ours": answer(1000, 1.0, 0.5), "peer": answer(10, 4.0, 1.0)}]
+
+        ratio = rounds.ratios(found, "ours", "peer")
+
+        self.assertEqual(ratio["wall"], {"min": 50, "median": 100, "max": 400})
+        self.assertEqual(ratio["cpu"], {"min": 200, "median": 200, "max": 200})
+        self.assertEqual(rounds.rates(found, "peer"), {"min": 2.5, "median": 10, "max": 10})
+
+    def test_rounds_of_a_peer_that_left_do_not_count(self):
+        found = [{"ours": answer(10, 1.0), "peer": answer(1, 1.0)}, {"ours": answer(10, 0.1)}]
+
+        self.assertEqual(rounds.ratios(found, "ours", "peer")["wall"]["max"], 10)
+
+    def test_turns_alternate(self):
+        order = []
+        turns = {name: lambda number, n=name: order.append((number, n)) or answer(1, 1.0) for name in "ab"}
+
+        rounds.alternate(2, turns)
+
+        self.assertEqual(order, [(1, "a"), (1, "b"), (2, "a"), (2, "b")])
+
+    def test_calibration_grows_until_an_order_is_long_enough(self):
+        asked = []
+
+        def order(count):
+            asked.append(count)
+            return answer(count, count / 50_000)
+
+        found = rounds.calibrate(order, 8, 1.0)
+
+        self.assertGreaterEqual(found["seconds"], 1 / 8)
+        self.assertLess(found["seconds"], 1)
+        self.assertEqual(asked, sorted(asked))
+        self.assertEqual(rounds.count_for(1.0, 123_456), 120_000)
+        self.assertEqual(rounds.count_for(1.0, 0.2), 1)
+
+    def test_a_peer_that_fails_leaves_and_the_rest_goes_on(self):
+        def failing(number):
+            if number == 2:
+                raise BenchmarkError("it ended")
+            return answer(1, 1.0)
+
+        result = {"failures": {}}
+        with contextlib.redirect_stdout(io.StringIO()):
+            found = measure._alternate_safely(3, {"batchlmm": lambda _: answer(10, 1.0), "peer": failing}, result)
+
+        self.assertEqual([sorted(one) for one in found], [["batchlmm", "peer"], ["batchlmm"], ["batchlmm"]])
+        self.assertEqual(result["failures"], {"peer": "it ended"})
+
+    def test_a_slow_peer_has_fewer_rounds(self):
+        effort = measure.QUICK
+        worker = mock.Mock()
+        worker.order.return_value = answer(1, 5.0)
+        calibration = answer(1, 99.0)
+
+        short = measure._peer_turn(effort, worker, answer(1, 5.0), 5.0)
+        long = measure._peer_turn(effort, worker, calibration, 99.0)
+
+        self.assertEqual([short(n) is None for n in (1, 2, 3)], [False, False, True])
+        self.assertIs(long(1), calibration)
+        self.assertIsNone(long(2))
+
+
+class Compare(unittest.TestCase):
+    def test_flags_what_takes_more_instructions(self):
+        old = sample_result()
+        new = copy.deepcopy(old)
+        new["cases"]["one & <two>"]["instructions"]["per_replicate"] *= 1.03
+
+        lines, slower = compare.compare(old, new)
+
+        self.assertEqual(slower, ["one & <two>"])
+        self.assertIn("+3.0 %: SLOWER", lines[0])
+        self.assertEqual(compare.compare(new, old)[1], [])
+        self.assertEqual(compare.compare(old, old)[1], [])
+
+    def test_counts_of_other_kernels_or_replicates_are_not_compared(self):
+        old = sample_result()
+        new = copy.deepcopy(old)
+        new["cases"]["one & <two>"]["instructions"].update(per_replicate=1e9, counts={"10": 1, "20": 2})
+
+        lines, slower = compare.compare(old, new)
+
+        self.assertEqual(slower, [])
+        self.assertIn("not compared", lines[0])
+
+    def test_the_command_says_it_by_its_exit_code(self):
+        with tempfile.TemporaryDirectory() as folder:
+            old, new = pathlib.Path(folder, "old.json"), pathlib.Path(folder, "new.json")
+            result = sample_result()
+            results.write(old, result)
+            result["cases"]["one & <two>"]["instructions"]["per_replicate"] *= 1.03
+            results.write(new, result)
+
+            codes = []
+            for before, after in ((old, new), (new, old), (old, old)):
+                with mock.patch.object(sys, "argv", ["bench", "--compare", str(before), "--with", str(after)]):
+                    with contextlib.redirect_stdout(io.StringIO()):
+                        codes.append(bench.main())
+
+        self.assertEqual(codes, [1, 0, 0])
+
+    def test_another_file_is_refused(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder, "other.json")
+            path.write_text('{"benchmark": "x"}', encoding="utf-8")
+
+            with self.assertRaisesRegex(ValueError, "expected a result of ./run bench"):
+                results.read(path)
+
+
+class Output(unittest.TestCase):
+    def test_the_plot_is_well_formed_and_has_every_point_and_bar(self):
+        root = ElementTree.fromstring(svg.plot(sample_result()))
+
+        space = "{http://www.w3.org/2000/svg}"
+        self.assertEqual(root.tag, f"{space}svg")
+        lines = root.findall(f".//{space}polyline")
+        self.assertEqual([len(line.get("points").split()) for line in lines], [5, 2])
+        self.assertEqual(len(root.findall(f".//{space}rect")), 1)
+        texts = [text.text for text in root.findall(f".//{space}text")]
+        self.assertIn("one & <two> · pbkrtest", texts)
+        self.assertIn("10,000", texts)
+        # Inside the picture.
+        for line in lines:
+            for point in line.get("points").split():
+                x, y = map(float, point.split(","))
+                self.assertTrue(0 < x < float(root.get("width")) and 0 < y < float(root.get("height")))
+
+    def test_the_plot_of_nothing_is_well_formed(self):
+        result = sample_result()
+        result["cases"], result["curves"] = {}, {}
+
+        ElementTree.fromstring(svg.plot(result))
+
+    def test_a_logarithmic_axis_rises_from_end_to_end(self):
+        axis = svg.Log([3, 4000], 100, 200)
+
+        self.assertEqual([axis.at(1), axis.at(10 ** 4)], [100, 200])
+        self.assertAlmostEqual(axis.at(100), 150)
+        self.assertEqual(list(axis.ticks()), [0, 1, 2, 3, 4])
+
+    def test_the_table_shows_goals_failures_and_what_was_skipped(self):
+        text = results.text(sample_result())
+
+        self.assertIn("≥ 2 M/s: 1 M/s MISSED", text)
+        self.assertIn("≥ 40,000 x pbkrtest: 10,000 x MISSED", text)
+        self.assertIn("9,000 – 10,000 – 12,000", text)
+        for peer, state in (("nlme_simulate", "SKIPPED"), ("lme4_refit", "FAILED")):
+            self.assertTrue(any(peer in line and state in line for line in text.splitlines()))
+        self.assertEqual(results.failures(sample_result()),
+                         ["one & <two>: lme4_refit: it ended", "broken: no <answer>", "curve-rows: failed"])
+
+    def test_a_broken_contract_is_a_failure(self):
+        result = sample_result()
+        result["cases"]["one & <two>"]["accuracy"].update(off=1)
+
+        self.assertTrue(any("1 of 20000 off" in line for line in results.failures(result)))
+
+    def test_numbers(self):
+        self.assertEqual([results.number(v) for v in (0.5, 12.34, 999.6, 1234, 2.5e6, 6.4e10, None)],
+                         ["0.5", "12.3", "1 k", "1.23 k", "2.5 M", "64 G", "-"])
+
+    def test_goals_are_judged_by_the_median(self):
+        case = cases.Case("x", "", "lrt", "t", (), (cases.Goal("rate", 100), cases.Goal("ratio", 5, "p"),
+                                                    cases.Goal("ratio", 5, "absent"), cases.Goal("seconds", 0.3)))
+        result = {"goals": [{} for _ in case.goals], "rates": {"batchlmm": {"median": 100}},
+                  "ratios": {"p": {"wall": {"median": 4.9}}}, "seconds": {"median": 0.2}}
+
+        measure.judge(case, result)
+
+        self.assertEqual([goal["reached"] for goal in result["goals"]], [True, False, None, True])
+
+    def test_every_case_and_curve_has_its_own_name_and_a_table(self):
+        names = bench.every_name()
+        self.assertEqual(len(names), len(set(names)))
+        for case in cases.CASES:
+            self.assertTrue(case.table in designs.FILES or case.table in designs.MAKERS, case.name)
+            for peer in case.peers + case.slow_peers:
+                self.assertIn(peer, measure.PEER_PACKAGES)
+                if peer != "lme4_process":
+                    self.assertTrue((measure.PEERS / f"{peer}.R").exists(), peer)
+        self.assertTrue(all(name.startswith("curve-") for name in curves.CURVES))
+
+
+class Designs(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        for name, value in (("MADE", pathlib.Path(folder.name)), ("SHARED", pathlib.Path(folder.name, "none"))):
+            patch = mock.patch.object(designs, name, value)
+            patch.start()
+            self.addCleanup(patch.stop)
+
+    @staticmethod
+    def rows(path):
+        with open(path, encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+
+    def test_made_tables_have_the_published_sizes(self):
+        for name, count in (("politeness_complete", 84), ("sleepstudy_missing", 162), ("subjects_items", 2000),
+                            ("kb07", 1789), ("kb07_missing", 1610)):
+            rows = self.rows(designs.table(name))
+            self.assertEqual(len(rows), count, name)
+            self.assertFalse(any(value in ("", "NA") for row in rows for value in row.values()), name)
+
+    def test_simulated_kb07_is_crossed_and_balanced(self):
+        rows = self.rows(designs.kb07())
+
+        self.assertEqual(len({r["subj"] for r in rows}), 56)
+        self.assertEqual(len({r["item"] for r in rows}), 32)
+        cells = [(r["S"], r["P"], r["L"]) for r in rows]
+        for cell in set(cells):
+            self.assertTrue(221 <= cells.count(cell) <= 224)
+
+    def test_simulated_insteval_has_the_published_levels(self):
+        rows = self.rows(designs.insteval())
+
+        self.assertEqual(len(rows), 73_421)
+        self.assertEqual(len({r["s"] for r in rows}), 2972)
+        self.assertEqual(len({r["d"] for r in rows}), 1128)
+        self.assertEqual(len({(r["dept"], r["service"]) for r in rows}), 28)
+
+    def test_tables_are_the_same_every_time(self):
+        names = ("subjects_items", "kb07_missing")
+        first = {name: designs.facts(name, designs.table(name))["sha256"] for name in names}
+        second = {name: designs.facts(name, designs.table(name))["sha256"] for name in first}
+
+        self.assertEqual(first, second)
+
+
+class Processes(unittest.TestCase):
+    def test_a_worker_that_ends_says_why(self):
+        code = "import sys; print('{}', flush=True); input(); print('what went wrong', file=sys.stderr); sys.exit(3)"
+        with Worker("peer", [sys.executable, "-c", code]) as worker:
+            with self.assertRaisesRegex(BenchmarkError, "peer: it ended, exit code 3: what went wrong"):
+                worker.order("1")
+
+    def test_a_worker_that_hangs_is_left(self):
+        code = "import time; print('{}', flush=True); time.sleep(60)"
+        with Worker("peer", [sys.executable, "-c", code]) as worker:
+            with self.assertRaisesRegex(BenchmarkError, "no answer within 0 s"):
+                worker.order("1", timeout=0.1)
+
+    def test_a_program_that_fails_says_why(self):
+        with self.assertRaisesRegex(BenchmarkError, "found 2: .*: no table"):
+            run([sys.executable, "-c", "import sys; print('no table', file=sys.stderr); sys.exit(2)"])
+
+    def test_counts_are_read_in_the_order_of_the_orders(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for number, total, trigger in ((2, 500, "order"), (10, 900, "order"), (1, 100, "order"), (3, 7, "end")):
+                pathlib.Path(folder, f"out.{number}").write_text(
+                    f"desc: Trigger: Client Request: {trigger}\nsummary: 0\n\ntotals: {total}\n", encoding="utf-8")
+
+            self.assertEqual(instructions._totals(folder), [100, 500, 900])
+
+
+@unittest.skipUnless(JOBS, "BATCHLMM_BENCH_JOBS does not say where bench_jobs is")
+class Jobs(unittest.TestCase):
+    def worker(self, *words):
+        worker = Worker("bench_jobs", [JOBS, *map(str, words)])
+        self.addCleanup(worker.close)
+        return worker
+
+    def test_a_test_counts_every_replicate_and_does_not_depend_on_threads(self):
+        ours = self.worker("lrt", *cases.POLITENESS, designs.table("politeness"))
+
+        one, two = ours.order("400 0 1"), ours.order("400 0 2")
+
+        self.assertEqual(ours.facts["model"]["rows"], 83)
+        self.assertAlmostEqual(ours.facts["statistic"], 11.6178, places=3)
+        self.assertEqual(sum(one["status"].values()), 400)
+        self.assertEqual((one["used"], one["mean_statistic"]), (two["used"], two["mean_statistic"]))
+        self.assertGreater(one["memory"]["peak_kb"], 1000)
+        self.assertGreater(one["evaluations_per_replicate"], 2)
+
+    def test_the_reference_finds_nothing_better_than_the_streaming_tier(self):
+        ours = self.worker("lrt", *cases.POLITENESS, designs.table("politeness"), "--tier", "streaming")
+
+        found = ours.order("check 300 5")
+
+        self.assertEqual((found["checked"], found["off"], found["wrong_optimum"], found["unused"]), (300, 0, 0, 0))
+        self.assertLess(found["largest_excess"], 1e-8)
+
+    def test_refits_and_fits(self):
+        refits = self.worker("refit", *cases.SLEEP, designs.table("sleepstudy"), "--factor", "Subject")
+        fits = self.worker("fit", *cases.SLEEP, designs.table("sleepstudy"), "--factor", "Subject")
+
+        self.assertEqual(sum(refits.order("200")["status"].values()), 200)
+        one = fits.order("2 0 1")
+        self.assertAlmostEqual(one["criterion"], 1751.9393, places=3)
+        self.assertTrue(one["converged"])
+
+    def test_a_wrong_order_or_tier_is_one_line(self):
+        ours = self.worker("refit", *cases.SLEEP, designs.table("sleepstudy"), "--factor", "Subject")
+        with self.assertRaisesRegex(BenchmarkError, "expected an order COUNT"):
+            ours.order("many")
+        with self.assertRaisesRegex(BenchmarkError, "--tier: expected auto"):
+            Worker("bench_jobs", [JOBS, "lrt", *cases.POLITENESS, str(designs.table("politeness")), "--tier", "fast"])
+
+    def test_the_ceiling_is_that_of_the_widest_instruction_set_or_near(self):
+        facts = json.loads(run([JOBS, "ceiling"]).output)
+
+        rates = {one["isa"]: one["multiply_adds_per_second"] for one in facts["isas"]}
+        self.assertIn(facts["chosen"], rates)
+        self.assertTrue(all(rate > 1e7 for rate in rates.values()))
+
+
+if __name__ == "__main__":
+    unittest.main()
