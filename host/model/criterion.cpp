@@ -17,7 +17,10 @@ public:
     const kernels::Shape& s = model_.shape();
     last_ = kernels::cpu_kernels().evaluate(s, model_.design(), response_.data(), lambda.data(), memory_.data(),
                                             derivatives);
-    CriterionValue value{last_.deviance, last_.r2, last_.ok, {}, {}, {}};
+    CriterionValue value;
+    value.deviance = last_.deviance;
+    value.r2 = last_.r2;
+    value.ok = last_.ok;
     if (!derivatives) return value;
     value.gradient = Eigen::Map<const Eigen::VectorXd>(last_.gradient, s.parameters);
     value.hessian.resize(s.parameters, s.parameters);
@@ -29,6 +32,8 @@ public:
       }
     return value;
   }
+
+  void set_response(const std::vector<double>& response) override { response_ = response; }
 
   [[nodiscard]] Eigen::VectorXd beta() const override {
     return Eigen::Map<const Eigen::VectorXd>(last_.beta, model_.shape().p);

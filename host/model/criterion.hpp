@@ -17,8 +17,10 @@ struct CriterionValue {
   double r2 = 0;                ///< penalized residual sum of squares
   bool ok = false;              ///< every pivot was positive
   Eigen::VectorXd gradient;     ///< m
-  Eigen::MatrixXd hessian;      ///< m x m, exact; the average information for very large models (large_criterion.hpp)
+  Eigen::MatrixXd hessian;      ///< m x m: exact, or the average information where `exact` is false
   Eigen::MatrixXd information;  ///< m x m, average information
+  Eigen::VectorXd forms;        ///< m: c'E_a c with c = Z'Py; not by every criterion
+  bool exact = true;            ///< of `hessian`
 };
 
 class Criterion {
@@ -26,6 +28,11 @@ public:
   virtual ~Criterion() = default;
   /// @param lambda  all terms' k x k factors, row-major, at the shape's offsets
   virtual CriterionValue evaluate(const std::vector<double>& lambda, bool derivatives) = 0;
+  /// With derivatives, but the average information in place of the exact Hessian where that costs much less
+  /// (CriterionValue::exact says which).
+  virtual CriterionValue evaluate_with_information(const std::vector<double>& lambda) { return evaluate(lambda, true); }
+  /// Exchanges the response. @param response  shape().response entries, as Model::response gives them
+  virtual void set_response(const std::vector<double>& response) = 0;
   /// Of the last evaluation with derivatives: fixed effects in X's gauge (p).
   [[nodiscard]] virtual Eigen::VectorXd beta() const = 0;
   /// (X'V^{-1}X) in X's gauge, p x p.

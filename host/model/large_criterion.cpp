@@ -20,20 +20,7 @@
 #include <string>
 
 #include "batchlmm/error.hpp"
-
-// The Fortran interface: every BLAS and LAPACK has it.
-extern "C" {
-void dsyrk_(const char* uplo, const char* trans, const int* n, const int* k, const double* alpha, const double* a,
-            const int* lda, const double* beta, double* c, const int* ldc);
-void dsyr2k_(const char* uplo, const char* trans, const int* n, const int* k, const double* alpha, const double* a,
-             const int* lda, const double* b, const int* ldb, const double* beta, double* c, const int* ldc);
-void dsymm_(const char* side, const char* uplo, const int* m, const int* n, const double* alpha, const double* a,
-            const int* lda, const double* b, const int* ldb, const double* beta, double* c, const int* ldc);
-void dtrsm_(const char* side, const char* uplo, const char* trans, const char* diag, const int* m, const int* n,
-            const double* alpha, const double* a, const int* lda, double* b, const int* ldb);
-void dpotrf_(const char* uplo, const int* n, double* a, const int* lda, int* info);
-void dpotri_(const char* uplo, const int* n, double* a, const int* lda, int* info);
-}
+#include "host/model/blas.hpp"
 
 namespace batchlmm {
 namespace {
@@ -108,10 +95,16 @@ public:
     exact_ = 4.0 * (streamed_parameters_ + 1) * q * q * q <= options.largest_exact_hessian;
     check_memory();
     read_levels(options.dense_share);
-    read_response(y);
+    set_response(model.response(y));
   }
 
-  CriterionValue evaluate(const std::vector<double>& lambda, bool derivatives) override;
+  CriterionValue evaluate(const std::vector<double>& lambda, bool derivatives) override {
+    return evaluate(lambda, derivatives, derivatives && exact_);
+  }
+  CriterionValue evaluate_with_information(const std::vector<double>& lambda) override {
+    return evaluate(lambda, true, false);
+  }
+  void set_response(const std::vector<double>& response) override;
   [[nodiscard]] VectorXd beta() const override { return beta_; }
   [[nodiscard]] MatrixXd x_information() const override { return x_information_; }
   [[nodiscard]] MatrixXd modes(int b) const override;
@@ -140,10 +133,11 @@ private:
     int i = 0, j = 0;
   };
 
-  [[nodiscard]] bool derivative_matrices() const { return exact_ && streamed_parameters_ > 0; }
+  CriterionValue evaluate(const std::vector<double>& lambda, bool derivatives, bool exact);
+  [[nodiscard]] bool derivative_matrices() const { return exact_now_ && streamed_parameters_ > 0; }
   void check_memory() const;
   void read_levels(double dense_share);
-  void read_response(const VectorXd& y);
+  void divide_columns(int parts);
 
   /// A to M'AM on the lower triangle of a q x q matrix, M block diagonal: `blocks[b]` for each level of term b.
   void congruence(double* a, Index ld, const std::vector<MatrixXd>& blocks) const;
@@ -157,11 +151,16 @@ private:
   /// Factors the streamed levels: adds to cross_ and, with derivatives, keeps B and U and adds to derivative_.
   /// Returns their log-determinant.
   double stream(const MatrixXd& t, bool derivatives);
-  void add_sparse(const int* column, int count, const double* f, const double* u, bool derivatives);
+  /// F, and with derivatives U and B, of level j. Returns its log-determinant, NaN where it has none.
+  double factor_level(int j, const MatrixXd& t, bool derivatives);
+  /// The products of the sparse levels whose first column is one of begin .. end - 1.
+  void add_sparse(int begin, int end);
   void flush_panels(int used, bool derivatives);
   /// D_j and c_j of the streamed levels: gradient and second derivatives of their terms.
   void descend_streamed(const VectorXd& v, double n_over_r2, CriterionValue& value);
-  void finish_level(int j, const VectorXd& v, const MatrixXd& d, double n_over_r2, CriterionValue& value);
+  /// D_j of a sparse level.
+  void sparse_trace(int j);
+  void finish_level(int j, const VectorXd& v, const double* d, double n_over_r2, CriterionValue& value);
   /// Whether T of every dense term is so far from singular that T^{-1} - T^{-1} K T^{-1} costs at most four digits.
   bool invert_t();
   /// Gradient and second derivatives of the dense terms. Where not regular_, psi_ holds P = L^{-1}Lambda'Gamma_11 in
@@ -177,12 +176,14 @@ private:
   int K_, p_, q_;  ///< columns of a streamed level, of X, and of the dense terms
   int O_, N_;      ///< p + q, 1 + p + q
   int m_, streamed_parameters_ = 0;
-  bool exact_ = false;
-  std::vector<DenseLevel> levels_;    ///< of the dense terms, by column
-  std::vector<Direction> direction_;  ///< per streamed parameter
+  bool exact_ = false, exact_now_ = false;  ///< the exact Hessian is affordable; wanted in this evaluation
+  std::vector<DenseLevel> levels_;          ///< of the dense terms, by column
+  std::vector<Direction> direction_;        ///< per streamed parameter
 
   // Streamed level j: K x K at j K^2; columns first_[j] .. first_[j+1] of [y, O] and K entries for each of them.
-  std::vector<double> c_, b_, r_, u_;
+  std::vector<double> c_, b_, r_, f_, u_, d_;
+  std::vector<double> log_determinant_;  ///< per level
+  std::vector<int> part_;                ///< borders of the threads' shares of the columns
   std::vector<Index> first_;
   std::vector<int> column_;
   std::vector<char> dense_;  ///< goes through the panels
@@ -240,6 +241,9 @@ void LargeCriterion::read_levels(double dense_share) {
       for (int i = c; i < touched; ++i) constant_(level.touched[i], level.touched[c]) += cross(i, c);
   }
   u_.resize(r_.size());
+  f_.resize(r_.size());
+  d_.resize(c_.size());
+  log_determinant_.resize(levels);
   if (any_dense_) {
     panel_.assign(K_, MatrixXd::Zero(N_, panel_columns));
     panel_u_ = panel_;
@@ -247,14 +251,36 @@ void LargeCriterion::read_levels(double dense_share) {
   }
 }
 
-void LargeCriterion::read_response(const VectorXd& y) {
-  const std::vector<double> response = model_.response(y);
+void LargeCriterion::set_response(const std::vector<double>& response) {
   const double* at = response.data();
   for (int j = 0; j < shape_.nodes[0]; ++j)
     for (int a = 0; a < K_; ++a) r_[first_[j] * K_ + a] = *at++;
   for (int i = 0; i < q_; ++i) constant_(1 + p_ + i, 0) = *at++;
   for (int i = 0; i < p_; ++i) constant_(1 + i, 0) = *at++;
   constant_(0, 0) = *at;
+}
+
+/// Borders of ranges of columns with about as many products of the sparse levels each.
+void LargeCriterion::divide_columns(int parts) {
+  if (static_cast<int>(part_.size()) == parts + 1) return;
+  std::vector<double> products(N_, 0.0);
+  double total = 0;
+  for (int j = 0; j < shape_.nodes[0]; ++j) {
+    if (dense_[j]) continue;
+    for (Index i = first_[j]; i < first_[j + 1]; ++i) {
+      const auto n = static_cast<double>(first_[j + 1] - i);
+      products[column_[i]] += n;
+      total += n;
+    }
+  }
+  part_.assign(parts + 1, N_);
+  part_[0] = 0;
+  double sum = 0;
+  int part = 1;
+  for (int c = 0; c < N_ && part < parts; ++c) {
+    sum += products[c];
+    while (part < parts && sum >= total * part / parts) part_[part++] = c + 1;
+  }
 }
 
 void LargeCriterion::congruence(double* a, Index ld, const std::vector<MatrixXd>& blocks) const {
@@ -284,26 +310,34 @@ void LargeCriterion::multiply(double* a, Index ld, Index columns, const std::vec
     for (const DenseLevel& level : levels_) multiply_level(level, a + c * ld + level.column, blocks);
 }
 
-void LargeCriterion::add_sparse(const int* column, int count, const double* f, const double* u, bool derivatives) {
+void LargeCriterion::add_sparse(int begin, int end) {
   const int K = K_;
-  for (int i = 0; i < count; ++i) {
-    double* g = cross_.data() + static_cast<Index>(column[i]) * N_;
-    for (int a = 0; a < K; ++a) {
-      const double fi = f[i * K + a];
-      if (fi == 0) continue;
-      for (int e = i; e < count; ++e) g[column[e]] += fi * f[e * K + a];
+  for (int j = 0; j < shape_.nodes[0]; ++j) {
+    if (dense_[j]) continue;
+    const int* column = column_.data() + first_[j];
+    const int count = static_cast<int>(first_[j + 1] - first_[j]);
+    const int low = static_cast<int>(std::lower_bound(column, column + count, begin) - column),
+              high = static_cast<int>(std::lower_bound(column + low, column + count, end) - column);
+    const double *f = f_.data() + first_[j] * K, *u = u_.data() + first_[j] * K;
+    for (int i = low; i < high; ++i) {
+      double* g = cross_.data() + static_cast<Index>(column[i]) * N_;
+      for (int a = 0; a < K; ++a) {
+        const double fi = f[i * K + a];
+        if (fi == 0) continue;
+        for (int e = i; e < count; ++e) g[column[e]] += fi * f[e * K + a];
+      }
     }
-  }
-  if (!derivatives || !derivative_matrices()) return;
-  for (int x = 0; x < streamed_parameters_; ++x) {
-    const auto [a, b] = direction_[x];
-    for (int i = 1; i < count; ++i) {
-      double* d = derivative_[x].data() + static_cast<Index>(column[i] - 1) * O_ - 1;
-      const double ua = u[i * K + a], ub = u[i * K + b];
-      if (a == b)
-        for (int e = i; e < count; ++e) d[column[e]] -= ua * u[e * K + a];
-      else
-        for (int e = i; e < count; ++e) d[column[e]] -= ua * u[e * K + b] + ub * u[e * K + a];
+    if (!derivative_matrices()) continue;
+    for (int x = 0; x < streamed_parameters_; ++x) {
+      const auto [a, b] = direction_[x];
+      for (int i = std::max(low, 1); i < high; ++i) {
+        double* d = derivative_[x].data() + static_cast<Index>(column[i] - 1) * O_ - 1;
+        const double ua = u[i * K + a], ub = u[i * K + b];
+        if (a == b)
+          for (int e = i; e < count; ++e) d[column[e]] -= ua * u[e * K + a];
+        else
+          for (int e = i; e < count; ++e) d[column[e]] -= ua * u[e * K + b] + ub * u[e * K + a];
+      }
     }
   }
 }
@@ -327,57 +361,64 @@ void LargeCriterion::flush_panels(int used, bool derivatives) {
   }
 }
 
-double LargeCriterion::stream(const MatrixXd& t, bool derivatives) {
-  const int K = K_;
+double LargeCriterion::factor_level(int j, const MatrixXd& t, bool derivatives) {
+  const int K = K_, count = static_cast<int>(first_[j + 1] - first_[j]);
+  const double* r = r_.data() + first_[j] * K;
+  double *f = f_.data() + first_[j] * K, *u = u_.data() + first_[j] * K;
+  if (K == 1) {
+    const double c = c_[j], pivot = 1 + c * c * t(0, 0), inverse = 1 / std::sqrt(pivot);
+    for (int i = 0; i < count; ++i) f[i] = inverse * r[i];
+    if (derivatives) {
+      const double to_u = c * inverse;
+      b_[j] = to_u * to_u;
+      for (int i = 0; i < count; ++i) u[i] = to_u * f[i];
+    }
+    return std::log(pivot);
+  }
+  // M = I + C'TC = LL'; F = L^{-1}[y | R]; Y = L^{-1}C'; B = Y'Y; U = Y'F.
+  const Eigen::Map<const MatrixXd> c(c_.data() + static_cast<std::size_t>(j) * K * K, K, K);
+  MatrixXd m = c.transpose().lazyProduct((t * c).eval());
+  m.diagonal().array() += 1;
+  const Eigen::LLT<MatrixXd> llt(m);
+  if (llt.info() != Eigen::Success) return std::nan("");
   double log_determinant = 0;
-  int used = 0;
-  std::vector<double> f;
-  MatrixXd m(K, K), yl(K, K);
-  Eigen::LLT<MatrixXd> llt(K);
+  for (int a = 0; a < K; ++a) log_determinant += 2 * std::log(llt.matrixLLT()(a, a));
+  Eigen::Map<MatrixXd> fj(f, K, count);
+  fj = Eigen::Map<const MatrixXd>(r, K, count);
+  llt.matrixL().solveInPlace(fj);
+  if (derivatives) {
+    MatrixXd yl = c.transpose();
+    llt.matrixL().solveInPlace(yl);
+    Eigen::Map<MatrixXd>(b_.data() + static_cast<std::size_t>(j) * K * K, K, K).noalias() =
+        yl.transpose().lazyProduct(yl);
+    Eigen::Map<MatrixXd>(u, K, count).noalias() = yl.transpose().lazyProduct(fj);
+  }
+  return log_determinant;
+}
+
+double LargeCriterion::stream(const MatrixXd& t, bool derivatives) {
+  const int K = K_, levels = shape_.nodes[0], threads = blas_threads();
   if (derivatives && derivative_matrices())
     for (MatrixXd& d : derivative_) d.setZero();
-  for (int j = 0; j < shape_.nodes[0]; ++j) {
+  in_parallel(threads, [&](int part) {
+    const int end = static_cast<int>(static_cast<Index>(levels) * (part + 1) / threads);
+    for (int j = static_cast<int>(static_cast<Index>(levels) * part / threads); j < end; ++j)
+      log_determinant_[j] = factor_level(j, t, derivatives);
+  });
+  // Summed in the order of the levels, and every cross-product by one thread in that order: the bits do not depend on
+  // the threads.
+  double log_determinant = 0;
+  for (int j = 0; j < levels; ++j) log_determinant += log_determinant_[j];
+  if (std::isnan(log_determinant)) return log_determinant;
+  divide_columns(threads);
+  in_parallel(threads, [&](int part) { add_sparse(part_[part], part_[part + 1]); });
+  if (!any_dense_) return log_determinant;
+  int used = 0;
+  for (int j = 0; j < levels; ++j) {
+    if (!dense_[j]) continue;
     const int* column = column_.data() + first_[j];
     const int count = static_cast<int>(first_[j + 1] - first_[j]);
-    const double* r = r_.data() + first_[j] * K;
-    double* u = u_.data() + first_[j] * K;
-    f.resize(static_cast<std::size_t>(count) * K);
-    if (K == 1) {
-      const double c = c_[j], pivot = 1 + c * c * t(0, 0), inverse = 1 / std::sqrt(pivot);
-      log_determinant += std::log(pivot);
-      for (int i = 0; i < count; ++i) f[i] = inverse * r[i];
-      if (derivatives) {
-        const double to_u = c * inverse;
-        b_[j] = to_u * to_u;
-        for (int i = 0; i < count; ++i) u[i] = to_u * f[i];
-      }
-    } else {
-      // M = I + C'TC = LL'; F = L^{-1}[y | R]; Y = L^{-1}C'; B = Y'Y; U = Y'F.
-      const Eigen::Map<const MatrixXd> c(c_.data() + static_cast<std::size_t>(j) * K * K, K, K);
-      m.noalias() = c.transpose().lazyProduct((t * c).eval());
-      m.diagonal().array() += 1;
-      llt.compute(m);
-      if (llt.info() != Eigen::Success) {
-        for (MatrixXd& panel : panel_) panel.setZero();
-        for (MatrixXd& panel : panel_u_) panel.setZero();
-        return std::nan("");
-      }
-      for (int a = 0; a < K; ++a) log_determinant += 2 * std::log(llt.matrixLLT()(a, a));
-      Eigen::Map<MatrixXd> fj(f.data(), K, count);
-      fj = Eigen::Map<const MatrixXd>(r, K, count);
-      llt.matrixL().solveInPlace(fj);
-      if (derivatives) {
-        yl = c.transpose();
-        llt.matrixL().solveInPlace(yl);
-        Eigen::Map<MatrixXd>(b_.data() + static_cast<std::size_t>(j) * K * K, K, K).noalias() =
-            yl.transpose().lazyProduct(yl);
-        Eigen::Map<MatrixXd>(u, K, count).noalias() = yl.transpose().lazyProduct(fj);
-      }
-    }
-    if (!dense_[j]) {
-      add_sparse(column, count, f.data(), u, derivatives);
-      continue;
-    }
+    const double *f = f_.data() + first_[j] * K, *u = u_.data() + first_[j] * K;
     for (int a = 0; a < K; ++a)
       for (int i = 0; i < count; ++i) {
         panel_[a](column[i], used) = f[i * K + a];
@@ -392,7 +433,8 @@ double LargeCriterion::stream(const MatrixXd& t, bool derivatives) {
   return log_determinant;
 }
 
-CriterionValue LargeCriterion::evaluate(const std::vector<double>& lambda, bool derivatives) {
+CriterionValue LargeCriterion::evaluate(const std::vector<double>& lambda, bool derivatives, bool exact) {
+  exact_now_ = exact;
   const kernels::Shape& s = shape_;
   CriterionValue value;
   value.deviance = 1e300;
@@ -504,7 +546,7 @@ CriterionValue LargeCriterion::evaluate(const std::vector<double>& lambda, bool 
   MatrixXd half_u1 = u1.rightCols(p_);
   if (s.reml && p_ > 0 && q_ > 0) x.matrixU().solveInPlace<Eigen::OnTheRight>(half_u1);
   descend_dense(half_u1, n_over_r2, value);
-  if (exact_) add_exact_hessian(u1.rightCols(p_), phi_xx, h.rightCols(p_), value);
+  if (exact_now_) add_exact_hessian(u1.rightCols(p_), phi_xx, h.rightCols(p_), value);
 
   // q_ab = (E_a c)'Z'PZ(E_b c): the dense terms and X are projected out.
   MatrixXd projected = applied_.bottomRows(q_), of_x = applied_.topRows(p_);
@@ -519,15 +561,18 @@ CriterionValue LargeCriterion::evaluate(const std::vector<double>& lambda, bool 
   products_.noalias() -= of_x.transpose() * of_x;
   const MatrixXd squares = (n_over_r2 / value.r2) * forms_ * forms_.transpose();
   value.information = n_over_r2 * products_ - squares;
-  if (exact_)
+  if (exact_now_)
     value.hessian = MatrixXd(value.hessian.selfadjointView<Eigen::Lower>()) + 2 * n_over_r2 * products_ - squares;
   else
     value.hessian = value.information;
+  value.exact = exact_now_;
+  value.forms = forms_;
   return value;
 }
 
-void LargeCriterion::finish_level(int j, const VectorXd& v, const MatrixXd& d, double n_over_r2,
+void LargeCriterion::finish_level(int j, const VectorXd& v, const double* d_of_level, double n_over_r2,
                                   CriterionValue& value) {
+  const Eigen::Map<const MatrixXd> d(d_of_level, K_, K_);
   const int count = static_cast<int>(first_[j + 1] - first_[j]);
   const int* column = column_.data() + first_[j];
   const double* u = u_.data() + first_[j] * K_;
@@ -554,7 +599,7 @@ void LargeCriterion::finish_level(int j, const VectorXd& v, const MatrixXd& d, d
       if (f.i != f.j) t += c[e.i] * b(e.j, f.j) * c[f.i];
       if (e.i != e.j && f.i != f.j) t += c[e.j] * b(e.i, f.j) * c[f.i];
       products_(x, z) += t;
-      if (exact_)
+      if (exact_now_)
         value.hessian(x, z) += trace_of_four(d, b, e.i, e.j, f.i, f.j) + trace_of_four(b, d, e.i, e.j, f.i, f.j) -
                                trace_of_four(b, b, e.i, e.j, f.i, f.j);
     }
@@ -565,7 +610,6 @@ void LargeCriterion::descend_streamed(const VectorXd& v, double n_over_r2, Crite
   const int K = K_;
   streamed_modes_.resize(static_cast<Index>(shape_.nodes[0]) * K);
   MatrixXd d(K, K);
-  VectorXd half(K);
   std::vector<int> waiting;
   const auto flush = [&] {
     const int used = static_cast<int>(waiting.size());
@@ -580,38 +624,52 @@ void LargeCriterion::descend_streamed(const VectorXd& v, double n_over_r2, Crite
     for (int w = 0; w < used; ++w) {
       for (int a = 0; a < K; ++a)
         for (int b = 0; b < K; ++b) d(a, b) = panel_u_[a].col(w).tail(O_).dot(phi_panel_[b].col(w));
-      finish_level(waiting[w], v, d, n_over_r2, value);
+      Eigen::Map<MatrixXd>(d_.data() + static_cast<std::size_t>(waiting[w]) * K * K, K, K) = d;
     }
     for (int a = 0; a < K; ++a) panel_u_[a].leftCols(used).setZero();
     waiting.clear();
   };
-  for (int j = 0; j < shape_.nodes[0]; ++j) {
+  const int levels = shape_.nodes[0], threads = blas_threads();
+  in_parallel(threads, [&](int part) {
+    const int end = static_cast<int>(static_cast<Index>(levels) * (part + 1) / threads);
+    for (int j = static_cast<int>(static_cast<Index>(levels) * part / threads); j < end; ++j)
+      if (!dense_[j]) sparse_trace(j);
+  });
+  for (int j = 0; any_dense_ && j < levels; ++j) {
+    if (!dense_[j]) continue;
     const int count = static_cast<int>(first_[j + 1] - first_[j]);
     const int* column = column_.data() + first_[j];
     const double* u = u_.data() + first_[j] * K;
-    if (dense_[j]) {
-      for (int a = 0; a < K; ++a)
-        for (int i = 0; i < count; ++i) panel_u_[a](column[i], static_cast<Index>(waiting.size())) = u[i * K + a];
-      waiting.push_back(j);
-      if (waiting.size() == panel_columns) flush();
-      continue;
-    }
-    // D = U Phi U' from Phi's lower triangle: its half, and then the other half.
-    d.setZero();
-    for (int i = 1; i < count; ++i) {
-      const double* phi = phi_.data() + static_cast<Index>(column[i] - 1) * O_ - 1;
-      for (int a = 0; a < K; ++a) {
-        double t = 0.5 * phi[column[i]] * u[i * K + a];
-        for (int e = i + 1; e < count; ++e) t += phi[column[e]] * u[e * K + a];
-        half[a] = t;
-      }
-      for (int b = 0; b < K; ++b)
-        for (int a = 0; a < K; ++a) d(a, b) += half[a] * u[i * K + b];
-    }
-    d += d.transpose().eval();
-    finish_level(j, v, d, n_over_r2, value);
+    for (int a = 0; a < K; ++a)
+      for (int i = 0; i < count; ++i) panel_u_[a](column[i], static_cast<Index>(waiting.size())) = u[i * K + a];
+    waiting.push_back(j);
+    if (waiting.size() == panel_columns) flush();
   }
   flush();
+  for (int j = 0; j < levels; ++j)
+    finish_level(j, v, d_.data() + static_cast<std::size_t>(j) * K * K, n_over_r2, value);
+}
+
+void LargeCriterion::sparse_trace(int j) {
+  const int K = K_, count = static_cast<int>(first_[j + 1] - first_[j]);
+  const int* column = column_.data() + first_[j];
+  const double* u = u_.data() + first_[j] * K;
+  double* d = d_.data() + static_cast<std::size_t>(j) * K * K;
+  std::array<double, kernels::max_parameters> half;  // more than any K
+  std::fill_n(d, K * K, 0.0);
+  // D = U Phi U' from Phi's lower triangle: its half, and then the other half.
+  for (int i = 1; i < count; ++i) {
+    const double* phi = phi_.data() + static_cast<Index>(column[i] - 1) * O_ - 1;
+    for (int a = 0; a < K; ++a) {
+      double t = 0.5 * phi[column[i]] * u[i * K + a];
+      for (int e = i + 1; e < count; ++e) t += phi[column[e]] * u[e * K + a];
+      half[a] = t;
+    }
+    for (int b = 0; b < K; ++b)
+      for (int a = 0; a < K; ++a) d[b * K + a] += half[a] * u[i * K + b];
+  }
+  for (int b = 0; b < K; ++b)
+    for (int a = 0; a <= b; ++a) d[b * K + a] = d[a * K + b] = d[b * K + a] + d[a * K + b];
 }
 
 bool LargeCriterion::invert_t() {
@@ -637,13 +695,13 @@ void LargeCriterion::descend_dense(const MatrixXd& half_u1, double n_over_r2, Cr
   const double one = 1, minus = -1, zero = 0;
   const double* gamma_11 = cross_.data() + static_cast<Index>(1 + p_) * (N_ + 1);
   const VectorXd& c = dense_modes_;
-  if (exact_ && regular_) {
+  if (exact_now_ && regular_) {
     q11_ = phi_.bottomRightCorner(q_, q_);
     congruence(q11_.data(), q_, t_inverse_);
     q11_ *= -1;
     for (const DenseLevel& level : levels_)
       q11_.block(level.column, level.column, level.k, level.k) += t_inverse_[level.term];
-  } else if (exact_) {
+  } else if (exact_now_) {
     q11_ = ConstBlock(gamma_11, q_, q_, Eigen::OuterStride<>(N_));
     dsyrk_("L", "T", &q_, &q_, &minus, psi_.data() + p_, &O_, &one, q11_.data(), &q_);
     if (s.reml && p_ > 0) dsyrk_("L", "N", &q_, &p_, &minus, half_u1.data(), &q_, &one, q11_.data(), &q_);
@@ -651,7 +709,7 @@ void LargeCriterion::descend_dense(const MatrixXd& half_u1, double n_over_r2, Cr
   // Q_11 of one level, lower triangle
   const auto own_block = [&](const DenseLevel& level) -> MatrixXd {
     const Index o = level.column, k = level.k;
-    if (exact_) return q11_.block(o, o, k, k);
+    if (exact_now_) return q11_.block(o, o, k, k);
     if (regular_) {
       const MatrixXd phi = phi_.block(p_ + o, p_ + o, k, k).selfadjointView<Eigen::Lower>();
       return t_inverse_[level.term] - t_inverse_[level.term] * phi * t_inverse_[level.term];
