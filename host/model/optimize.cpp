@@ -9,6 +9,9 @@
 namespace batchlmm {
 namespace {
 
+/// A step that predicts less than this decrease of the deviance ends near the optimum.
+constexpr double near_optimum = 1;
+
 /// The parts of the kernels' workspace that the optimizer reads and writes.
 struct OptimizerMemory {
   explicit OptimizerMemory(const kernels::Shape& s) {
@@ -53,17 +56,29 @@ Optimum minimize(Criterion& criterion, const Model& model, const std::vector<std
   for (const auto& start : starts) all_starts.insert(all_starts.end(), start.begin(), start.end());
   std::copy(starts.front().begin(), starts.front().end(), o.w.lambda);
   kernels::begin_lane(o.newton, 0);
+  // Far from the optimum the average information is as good as the exact Hessian; it does not certify a minimum.
+  bool exact = false;
+  double evaluations = 0;
   while (true) {
-    const CriterionValue value = criterion.evaluate({o.w.lambda, o.w.lambda + s.lambdas}, true);
+    const std::vector<double> lambda(o.w.lambda, o.w.lambda + s.lambdas);
+    const CriterionValue value = exact ? criterion.evaluate(lambda, true) : criterion.evaluate_with_information(lambda);
     o.take_derivatives(value);
     const kernels::Evaluation<double> e{value.deviance, value.r2, value.ok};
-    if (kernels::newton_trip(s, o.w, o.newton, e, true, options, all_starts.data())) break;
+    const bool done = kernels::newton_trip(s, o.w, o.newton, e, true, options, all_starts.data());
+    if (done && (exact || value.exact || o.newton.best >= 1e300)) break;
+    exact = done || (!o.newton.fresh && o.newton.predicted < near_optimum);
+    if (!done) continue;
+    // The end was found without the exact Hessian: once more from there.
+    evaluations = o.newton.total_evaluations;
+    options.starts = 1;
+    std::copy_n(o.newton.best_lambda, s.lambdas, o.w.lambda);
+    kernels::begin_lane(o.newton, 0);
   }
   Optimum optimum;
   optimum.lambda.assign(o.newton.best_lambda, o.newton.best_lambda + s.lambdas);
   optimum.certified = o.newton.best_certified;
-  optimum.value = criterion.evaluate(optimum.lambda, true);
-  optimum.evaluations = static_cast<int>(o.newton.total_evaluations) + 1;
+  optimum.value = criterion.evaluate_with_information(optimum.lambda);
+  optimum.evaluations = static_cast<int>(evaluations + o.newton.total_evaluations) + 1;
   // Optimality in the optimizer's coordinates.
   o.take_derivatives(optimum.value);
   kernels::to_coordinates<double>(s, optimum.lambda.data(), o.newton.next, o.newton.small);
