@@ -1,6 +1,7 @@
 #include "host/batch/tier.hpp"
 
 #include "batchlmm/error.hpp"
+#include "host/batch/large_engine.hpp"
 #include "host/batch/streaming_engine.hpp"
 
 namespace batchlmm {
@@ -26,10 +27,26 @@ std::optional<Tier> tier_of_name(const std::string& name) {
   throw InputError("--tier: expected auto, symmetry, streaming, shared or large, found '" + name + "'");
 }
 
+namespace {
+
+/// Dense products by BLAS, a replicate at a time, against the kernels' lanes: multiply-adds a second of a core, and what
+/// the calls of BLAS cost by themselves. Only where the gain is clear.
+bool dense_products_pay(const Model& model) {
+  constexpr double rate = 2e10, blas_start = 3e-4;
+  return kernel_operations(model) / rate > 2 * (dense_operations(model) / rate + blas_start);
+}
+
+}  // namespace
+
 TierDecision choose_tier(const BootstrapModels& models, std::optional<Tier> asked, const Backend& backend) {
   TierDecision decision;
   if (backend.cuda && asked && *asked != Tier::streaming)
     throw ModelError(std::string("the cuda backend has the streaming tier only; asked for is ") + tier_name(*asked));
+  const bool large = models.null->is_large() || models.full->is_large();
+  if (asked ? *asked == Tier::large : large || (!backend.cuda && dense_products_pay(*models.full))) {
+    decision.engine = std::make_unique<LargeEngine>(models);
+    return decision;
+  }
   if (asked && *asked != Tier::streaming)
     throw ModelError(std::string("the tier ") + tier_name(*asked) + " does not take these models");
   decision.engine = std::make_unique<StreamingEngine>(models);

@@ -1,5 +1,7 @@
 #include "host/model/criterion.hpp"
 
+#include <limits>
+
 #include "host/model/large_criterion.hpp"
 #include "host/model/memory.hpp"
 #include "kernels/cpu.hpp"
@@ -77,8 +79,24 @@ private:
 
 }  // namespace
 
+double kernel_operations(const Model& model) {
+  const kernels::Shape& s = model.shape();
+  const double n = s.columns(), streamed = static_cast<double>(s.nodes[0]) * s.own[0];
+  return streamed * n * n * (1 + s.parameters) + n * n * n * s.parameters;
+}
+
+double dense_operations(const Model& model) {
+  const kernels::Shape& s = model.shape();
+  if (s.stages > 1) return std::numeric_limits<double>::infinity();
+  const double n = s.columns(), streamed = static_cast<double>(s.nodes[0]) * s.own[0];
+  return streamed * n * n * (1.5 + s.own[0]) + n * n * n;
+}
+
 std::unique_ptr<Criterion> make_criterion(const Model& model, const Eigen::VectorXd& y) {
-  if (model.is_large()) return make_large_criterion(model, y);
+  // Multiply-adds a second of the kernels' text on doubles and of BLAS, and what the calls of BLAS cost by themselves.
+  constexpr double kernel_rate = 3.6e9, blas_rate = 2e10, blas_start = 3e-4;
+  if (model.is_large() || kernel_operations(model) / kernel_rate > dense_operations(model) / blas_rate + blas_start)
+    return make_large_criterion(model, y);
   return std::make_unique<KernelCriterion>(model, y);
 }
 

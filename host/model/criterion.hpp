@@ -41,6 +41,12 @@ public:
   [[nodiscard]] virtual Eigen::MatrixXd modes(int kernel_term) const = 0;
 };
 
+/// Multiply-adds of one evaluation with derivatives: by the kernels' text, and by dense matrix products (only where
+/// LargeCriterion takes the model: one streamed stage; else infinite).
+double kernel_operations(const Model& model);
+double dense_operations(const Model& model);
+
+/// By the kernels' text or by dense matrix products, whatever needs less time.
 /// @param y  n, offset subtracted
 std::unique_ptr<Criterion> make_criterion(const Model& model, const Eigen::VectorXd& y);
 

@@ -153,11 +153,15 @@ private:
   double stream(const MatrixXd& t, bool derivatives);
   /// F, and with derivatives U and B, of level j. Returns its log-determinant, NaN where it has none.
   double factor_level(int j, const MatrixXd& t, bool derivatives);
+  /// The response's column of cross_, at the factors that the levels have.
+  void stream_response();
   /// The products of the sparse levels whose first column is one of begin .. end - 1.
   void add_sparse(int begin, int end);
   void flush_panels(int used, bool derivatives);
   /// D_j and c_j of the streamed levels: gradient and second derivatives of their terms.
-  void descend_streamed(const VectorXd& v, double n_over_r2, CriterionValue& value);
+  void descend_streamed(bool kept, const VectorXd& v, double n_over_r2, CriterionValue& value);
+  /// D_j of all levels.
+  void trace_streamed();
   /// D_j of a sparse level.
   void sparse_trace(int j);
   void finish_level(int j, const VectorXd& v, const double* d, double n_over_r2, CriterionValue& value);
@@ -202,6 +206,11 @@ private:
   MatrixXd applied_, products_;
   VectorXd forms_;
   VectorXd beta_, streamed_modes_, dense_modes_;
+  // What the last evaluation with derivatives left for another response at the same factors.
+  std::vector<double> kept_lambda_;  ///< empty: nothing
+  double kept_log_determinant_ = 0;
+  std::vector<double> pivot_;  ///< L of M = I + C'TC per streamed level, K x K
+  MatrixXd pc_, h_, u1_;       ///< L^{-1}Lambda'Gamma_1c, K Gamma_1c and (I - Gamma_11 K) Gamma_1c, q x (1 + p)
   MatrixXd x_information_;
 };
 
@@ -218,6 +227,7 @@ void LargeCriterion::check_memory() const {
 void LargeCriterion::read_levels(double dense_share) {
   const int levels = shape_.nodes[0];
   constant_ = MatrixXd::Zero(N_, N_);
+  cross_.resize(N_, N_);
   c_.resize(static_cast<std::size_t>(levels) * K_ * K_);
   b_.resize(c_.size());
   first_.push_back(0);
@@ -243,6 +253,7 @@ void LargeCriterion::read_levels(double dense_share) {
   u_.resize(r_.size());
   f_.resize(r_.size());
   d_.resize(c_.size());
+  pivot_.resize(c_.size());
   log_determinant_.resize(levels);
   if (any_dense_) {
     panel_.assign(K_, MatrixXd::Zero(N_, panel_columns));
@@ -367,6 +378,7 @@ double LargeCriterion::factor_level(int j, const MatrixXd& t, bool derivatives) 
   double *f = f_.data() + first_[j] * K, *u = u_.data() + first_[j] * K;
   if (K == 1) {
     const double c = c_[j], pivot = 1 + c * c * t(0, 0), inverse = 1 / std::sqrt(pivot);
+    pivot_[j] = inverse;
     for (int i = 0; i < count; ++i) f[i] = inverse * r[i];
     if (derivatives) {
       const double to_u = c * inverse;
@@ -381,6 +393,7 @@ double LargeCriterion::factor_level(int j, const MatrixXd& t, bool derivatives) 
   m.diagonal().array() += 1;
   const Eigen::LLT<MatrixXd> llt(m);
   if (llt.info() != Eigen::Success) return std::nan("");
+  Eigen::Map<MatrixXd>(pivot_.data() + static_cast<std::size_t>(j) * K * K, K, K) = llt.matrixLLT();
   double log_determinant = 0;
   for (int a = 0; a < K; ++a) log_determinant += 2 * std::log(llt.matrixLLT()(a, a));
   Eigen::Map<MatrixXd> fj(f, K, count);
@@ -433,6 +446,33 @@ double LargeCriterion::stream(const MatrixXd& t, bool derivatives) {
   return log_determinant;
 }
 
+void LargeCriterion::stream_response() {
+  const int K = K_;
+  cross_.col(0) = constant_.col(0);
+  double* g = cross_.data();
+  for (int j = 0; j < shape_.nodes[0]; ++j) {
+    const int count = static_cast<int>(first_[j + 1] - first_[j]);
+    const int* column = column_.data() + first_[j];
+    const double* r = r_.data() + first_[j] * K;
+    double *f = f_.data() + first_[j] * K, *u = u_.data() + first_[j] * K;
+    if (K == 1) {
+      f[0] = pivot_[j] * r[0];
+      u[0] = c_[j] * pivot_[j] * f[0];
+    } else {
+      const std::size_t at = static_cast<std::size_t>(j) * K * K;
+      const auto l = Eigen::Map<const MatrixXd>(pivot_.data() + at, K, K).triangularView<Eigen::Lower>();
+      Eigen::Map<VectorXd> fy(f, K);
+      fy = Eigen::Map<const VectorXd>(r, K);
+      l.solveInPlace(fy);
+      VectorXd back = fy;
+      l.transpose().solveInPlace(back);
+      Eigen::Map<VectorXd>(u, K).noalias() = Eigen::Map<const MatrixXd>(c_.data() + at, K, K) * back;
+    }
+    for (int e = 0; e < count; ++e)
+      for (int a = 0; a < K; ++a) g[column[e]] += f[a] * f[e * K + a];
+  }
+}
+
 CriterionValue LargeCriterion::evaluate(const std::vector<double>& lambda, bool derivatives, bool exact) {
   exact_now_ = exact;
   const kernels::Shape& s = shape_;
@@ -456,26 +496,39 @@ CriterionValue LargeCriterion::evaluate(const std::vector<double>& lambda, bool 
   }
 
   // The streamed stage, then S = I + Lambda'Gamma_11 Lambda = LL'.
-  cross_ = constant_;
-  double log_determinant = stream(t, derivatives);
+  const bool kept = derivatives && !exact && kept_lambda_ == lambda;
+  if (!kept) kept_lambda_.clear();
   const ConstBlock gamma_11(cross_.data() + static_cast<Index>(1 + p_) * (N_ + 1), q_, q_, Eigen::OuterStride<>(N_));
-  MatrixXd pc = cross_.block(1 + p_, 0, q_, 1 + p_);  // L^{-1}Lambda'Gamma_1c
-  if (q_ > 0) {
-    factor_ = gamma_11;
-    congruence(factor_.data(), q_, lambda_);
-    factor_.diagonal().array() += 1;
-    int info = 0;
-    dpotrf_("L", &q_, factor_.data(), &q_, &info);
-    if (info != 0) return value;
-    for (int i = 0; i < q_; ++i) log_determinant += 2 * std::log(factor_(i, i));
-    multiply(pc.data(), q_, 1 + p_, lambda_);
-    solve(false, pc.data(), q_, 1 + p_);
+  double log_determinant = kept_log_determinant_;
+  if (kept) {
+    stream_response();
+    if (q_ > 0) {
+      pc_.col(0) = cross_.col(0).tail(q_);
+      multiply(pc_.data(), q_, 1, lambda_);
+      solve(false, pc_.data(), q_, 1);
+    }
+  } else {
+    cross_ = constant_;
+    log_determinant = stream(t, derivatives);
+    pc_ = cross_.block(1 + p_, 0, q_, 1 + p_);
+    if (q_ > 0) {
+      factor_ = gamma_11;
+      congruence(factor_.data(), q_, lambda_);
+      factor_.diagonal().array() += 1;
+      int info = 0;
+      dpotrf_("L", &q_, factor_.data(), &q_, &info);
+      if (info != 0) return value;
+      for (int i = 0; i < q_; ++i) log_determinant += 2 * std::log(factor_(i, i));
+      multiply(pc_.data(), q_, 1 + p_, lambda_);
+      solve(false, pc_.data(), q_, 1 + p_);
+    }
+    kept_log_determinant_ = log_determinant;
   }
 
   // X.
   MatrixXd g = cross_.topLeftCorner(1 + p_, 1 + p_);
   g.triangularView<Eigen::StrictlyUpper>() = g.transpose();
-  g.noalias() -= pc.transpose() * pc;
+  g.noalias() -= pc_.transpose() * pc_;
   x_information_ = g.bottomRightCorner(p_, p_);
   const Eigen::LLT<MatrixXd> x(x_information_);
   value.r2 = g(0, 0);
@@ -502,19 +555,27 @@ CriterionValue LargeCriterion::evaluate(const std::vector<double>& lambda, bool 
   v.segment(1, p_) = -beta_;
   MatrixXd phi_xx = MatrixXd::Zero(p_, p_);
   if (s.reml && p_ > 0) phi_xx = x.solve(MatrixXd::Identity(p_, p_));
-  MatrixXd h = pc, u1 = cross_.block(1 + p_, 0, q_, 1 + p_);  // K Gamma_1c and (I - Gamma_11 K) Gamma_1c
-  phi_.resize(O_, O_);
-  phi_.topLeftCorner(p_, p_) = phi_xx;
+  const int c = kept ? 1 : 1 + p_;  // columns that are new
+  h_.resize(q_, 1 + p_);
+  u1_.resize(q_, 1 + p_);
+  h_.leftCols(c) = pc_.leftCols(c);
+  u1_.leftCols(c) = cross_.block(1 + p_, 0, q_, c);
+  if (!kept) {
+    phi_.resize(O_, O_);
+    phi_.topLeftCorner(p_, p_) = phi_xx;
+  }
   if (q_ > 0) {
-    solve(true, h.data(), q_, 1 + p_);
-    multiply(h.data(), q_, 1 + p_, lambda_transposed_);
-    v.tail(q_).noalias() = -h * v.head(1 + p_);
+    solve(true, h_.data(), q_, c);
+    multiply(h_.data(), q_, c, lambda_transposed_);
+    v.tail(q_).noalias() = -h_ * v.head(1 + p_);
 
     // u1 = Gamma_1c - Gamma_11 H
     const double one = 1, minus = -1;
-    const int c = 1 + p_;
-    dsymm_("L", "L", &q_, &c, &minus, gamma_11.data(), &N_, h.data(), &q_, &one, u1.data(), &q_);
-    dense_modes_ = u1 * v.head(1 + p_);
+    dsymm_("L", "L", &q_, &c, &minus, gamma_11.data(), &N_, h_.data(), &q_, &one, u1_.data(), &q_);
+    dense_modes_ = u1_ * v.head(1 + p_);
+  }
+  if (q_ > 0 && !kept) {
+    const double one = 1;
     regular_ = invert_t();
     if (!regular_) {
       // P = L^{-1}Lambda'Gamma_11 in the last rows of psi_.
@@ -530,10 +591,10 @@ CriterionValue LargeCriterion::evaluate(const std::vector<double>& lambda, bool 
     int info = 0;
     dpotri_("L", &q_, k.data(), &O_, &info);
     congruence(k.data(), O_, lambda_transposed_);
-    phi_.bottomLeftCorner(q_, p_).noalias() = -h.rightCols(p_) * phi_xx;
+    phi_.bottomLeftCorner(q_, p_).noalias() = -h_.rightCols(p_) * phi_xx;
     if (s.reml && p_ > 0) {
       // K + H Phi_xx H' on the lower triangle
-      MatrixXd half = h.rightCols(p_);
+      MatrixXd half = h_.rightCols(p_);
       x.matrixU().solveInPlace<Eigen::OnTheRight>(half);
       dsyrk_("L", "N", &q_, &p_, &one, half.data(), &q_, &one, k.data(), &O_);
     }
@@ -542,18 +603,18 @@ CriterionValue LargeCriterion::evaluate(const std::vector<double>& lambda, bool 
   applied_ = MatrixXd::Zero(O_, m_);
   products_ = MatrixXd::Zero(m_, m_);
   forms_ = VectorXd::Zero(m_);
-  descend_streamed(v, n_over_r2, value);
-  MatrixXd half_u1 = u1.rightCols(p_);
+  descend_streamed(kept, v, n_over_r2, value);
+  MatrixXd half_u1 = u1_.rightCols(p_);
   if (s.reml && p_ > 0 && q_ > 0) x.matrixU().solveInPlace<Eigen::OnTheRight>(half_u1);
   descend_dense(half_u1, n_over_r2, value);
-  if (exact_now_) add_exact_hessian(u1.rightCols(p_), phi_xx, h.rightCols(p_), value);
+  if (exact_now_) add_exact_hessian(u1_.rightCols(p_), phi_xx, h_.rightCols(p_), value);
 
   // q_ab = (E_a c)'Z'PZ(E_b c): the dense terms and X are projected out.
   MatrixXd projected = applied_.bottomRows(q_), of_x = applied_.topRows(p_);
   if (q_ > 0) {
     multiply(projected.data(), q_, m_, lambda_);
     solve(false, projected.data(), q_, m_);
-    of_x.noalias() -= pc.rightCols(p_).transpose() * projected;
+    of_x.noalias() -= pc_.rightCols(p_).transpose() * projected;
   }
   if (p_ > 0) x.matrixL().solveInPlace(of_x);
   products_ = products_.selfadjointView<Eigen::Lower>();
@@ -567,6 +628,7 @@ CriterionValue LargeCriterion::evaluate(const std::vector<double>& lambda, bool 
     value.hessian = value.information;
   value.exact = exact_now_;
   value.forms = forms_;
+  if (regular_ || !exact_now_) kept_lambda_ = lambda;
   return value;
 }
 
@@ -606,9 +668,16 @@ void LargeCriterion::finish_level(int j, const VectorXd& v, const double* d_of_l
   }
 }
 
-void LargeCriterion::descend_streamed(const VectorXd& v, double n_over_r2, CriterionValue& value) {
+void LargeCriterion::descend_streamed(bool kept, const VectorXd& v, double n_over_r2, CriterionValue& value) {
+  const int K = K_, levels = shape_.nodes[0];
+  streamed_modes_.resize(static_cast<Index>(levels) * K);
+  if (!kept) trace_streamed();
+  for (int j = 0; j < levels; ++j)
+    finish_level(j, v, d_.data() + static_cast<std::size_t>(j) * K * K, n_over_r2, value);
+}
+
+void LargeCriterion::trace_streamed() {
   const int K = K_;
-  streamed_modes_.resize(static_cast<Index>(shape_.nodes[0]) * K);
   MatrixXd d(K, K);
   std::vector<int> waiting;
   const auto flush = [&] {
@@ -646,8 +715,6 @@ void LargeCriterion::descend_streamed(const VectorXd& v, double n_over_r2, Crite
     if (waiting.size() == panel_columns) flush();
   }
   flush();
-  for (int j = 0; j < levels; ++j)
-    finish_level(j, v, d_.data() + static_cast<std::size_t>(j) * K * K, n_over_r2, value);
 }
 
 void LargeCriterion::sparse_trace(int j) {

@@ -19,7 +19,7 @@ struct LargeOptions {
   double dense_share = 0.15;
 };
 
-/// @param model  with is_large(); must outlive the criterion
+/// @param model  with one streamed stage (shape().stages <= 1); must outlive the criterion
 /// @param y      n, offset subtracted
 /// @throws ModelError when the dense matrices need more memory than the machine has
 std::unique_ptr<Criterion> make_large_criterion(const Model& model, const Eigen::VectorXd& y,

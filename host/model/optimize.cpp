@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "kernels/deviance.hpp"
-#include "kernels/newton.hpp"
+#include "kernels/replicate.hpp"
 
 namespace batchlmm {
 namespace {
@@ -45,11 +45,12 @@ struct OptimizerMemory {
 
 }  // namespace
 
-Optimum minimize(Criterion& criterion, const Model& model, const std::vector<std::vector<double>>& starts) {
+Optimum minimize(Criterion& criterion, const Model& model, const std::vector<std::vector<double>>& starts,
+                 const MinimizeOptions& how) {
   const kernels::Shape& s = model.shape();
   OptimizerMemory o(s);
   kernels::NewtonOptions options;
-  options.finish = 1e-13;
+  options.finish = how.finish;
   options.max_evaluations = 200;
   options.starts = static_cast<int>(starts.size());
   std::vector<double> all_starts;
@@ -57,11 +58,24 @@ Optimum minimize(Criterion& criterion, const Model& model, const std::vector<std
   std::copy(starts.front().begin(), starts.front().end(), o.w.lambda);
   kernels::begin_lane(o.newton, 0);
   // Far from the optimum the average information is as good as the exact Hessian; it does not certify a minimum.
-  bool exact = false;
+  CarriedTraces taken(s);
+  bool exact = false, first = true;
   double evaluations = 0;
   while (true) {
     const std::vector<double> lambda(o.w.lambda, o.w.lambda + s.lambdas);
-    const CriterionValue value = exact ? criterion.evaluate(lambda, true) : criterion.evaluate_with_information(lambda);
+    const CarriedTraces& traces = taken.empty() && how.traces != nullptr ? *how.traces : taken;
+    const bool carried = traces.near(lambda);
+    CriterionValue value;
+    if (first && how.first != nullptr)
+      value = *how.first;
+    else
+      value = exact && !carried ? criterion.evaluate(lambda, true) : criterion.evaluate_with_information(lambda);
+    first = false;
+    const bool has_forms = value.ok && value.forms.size() > 0;
+    if (value.exact && has_forms)
+      taken.take(lambda, value);
+    else if (carried && has_forms)
+      traces.apply(lambda, value);
     o.take_derivatives(value);
     const kernels::Evaluation<double> e{value.deviance, value.r2, value.ok};
     const bool done = kernels::newton_trip(s, o.w, o.newton, e, true, options, all_starts.data());
@@ -77,11 +91,17 @@ Optimum minimize(Criterion& criterion, const Model& model, const std::vector<std
   Optimum optimum;
   optimum.lambda.assign(o.newton.best_lambda, o.newton.best_lambda + s.lambdas);
   optimum.certified = o.newton.best_certified;
+  optimum.evaluations = static_cast<int>(evaluations + o.newton.total_evaluations);
+  kernels::to_coordinates<double>(s, o.newton.best_lambda, o.newton.next, o.newton.small);
+  for (int b = 0; b < s.terms; ++b)
+    if (kernels::singular_term<double>(s, o.newton, b)) optimum.boundary |= 1U << b;
+  optimum.value.deviance = o.newton.best;
+  optimum.value.ok = o.newton.best < 1e300;
+  if (!how.final_evaluation) return optimum;
   optimum.value = criterion.evaluate_with_information(optimum.lambda);
-  optimum.evaluations = static_cast<int>(evaluations + o.newton.total_evaluations) + 1;
+  ++optimum.evaluations;
   // Optimality in the optimizer's coordinates.
   o.take_derivatives(optimum.value);
-  kernels::to_coordinates<double>(s, optimum.lambda.data(), o.newton.next, o.newton.small);
   kernels::by_coordinates<double>(s, o.w, o.newton);
   for (int i = 0; i < s.parameters; ++i) {
     double g = o.newton.x_gradient[i];

@@ -2,8 +2,10 @@
 /// The optimum of one model's criterion: the kernels' Newton iteration for a single lane, from several starting points.
 #pragma once
 
+#include <cstdint>
 #include <vector>
 
+#include "host/model/carried_traces.hpp"
 #include "host/model/criterion.hpp"
 
 namespace batchlmm {
@@ -13,11 +15,22 @@ struct Optimum {
   CriterionValue value;        ///< there, with derivatives
   bool certified =
       false;  ///< the Hessian is positive definite on the free coordinates, the bounds' multipliers are not negative
+  std::uint32_t boundary = 0;  ///< bit b: the kernels' term b is singular
   int evaluations = 0;
   double gradient_norm = 0;  ///< largest |gradient| over the free coordinates, each on the scale of its standard error
 };
 
+struct MinimizeOptions {
+  double finish = 1e-13;  ///< the last step predicts less than this decrease of the deviance
+  /// Not null: the criterion at the first starting point, already evaluated.
+  const CriterionValue* first = nullptr;
+  /// Not null: used near where they were taken, in place of exact Hessians.
+  const CarriedTraces* traces = nullptr;
+  bool final_evaluation = true;  ///< Optimum::value and gradient_norm are wanted; else value holds the deviance only
+};
+
 /// @param starts  at least one
-Optimum minimize(Criterion& criterion, const Model& model, const std::vector<std::vector<double>>& starts);
+Optimum minimize(Criterion& criterion, const Model& model, const std::vector<std::vector<double>>& starts,
+                 const MinimizeOptions& options = {});
 
 }  // namespace batchlmm

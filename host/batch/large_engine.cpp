@@ -1,0 +1,172 @@
+#include "host/batch/large_engine.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "host/batch/starts.hpp"
+#include "host/model/blas.hpp"
+#include "host/model/optimize.hpp"
+#include "kernels/replicate.hpp"
+
+namespace batchlmm {
+namespace {
+
+constexpr std::uint32_t error_stream = 2, first_effect_stream = 16;
+
+/// The last Newton step of a replicate's fit predicts less than this: the rest is below 1e-9, as in the kernels.
+constexpr double finish = 1e-7;
+
+/// The first of the shared starting points.
+std::vector<double> first_start(const Model& model, const std::vector<double>& lambda) {
+  std::vector<double> starts = shared_starts(model, lambda);
+  starts.resize(model.shape().lambdas);
+  return starts;
+}
+
+void record(const kernels::Shape& s, const Optimum& optimum, std::uint64_t i, const kernels::FitResults& results) {
+  results.status[i] = optimum.boundary != 0 ? kernels::fit_boundary : kernels::fit_converged;
+  if (!optimum.certified) results.status[i] = kernels::fit_iteration_limit;
+  results.deviance[i] = optimum.value.deviance;
+  std::copy(optimum.lambda.begin(), optimum.lambda.end(), results.lambda + i * s.lambdas);
+  if (results.boundary != nullptr) results.boundary[i] = optimum.boundary;
+}
+
+}  // namespace
+
+LargeEngine::Side LargeEngine::make_side(const Model& model, std::vector<double> start) {
+  Side side{&model, std::move(start), CarriedTraces(model.shape())};
+  const std::unique_ptr<Criterion> criterion = make_criterion(model, model.matrices().y);
+  const CriterionValue value = criterion->evaluate(side.start, true);
+  if (value.ok && value.exact && value.forms.size() > 0) side.traces.take(side.start, value);
+  return side;
+}
+
+LargeEngine::LargeEngine(const BootstrapModels& models)
+    : null_(*models.null),
+      full_(*models.full),
+      embedding_(*models.embedding),
+      lambda_(models.lambda),
+      seed_(models.seed),
+      refit_(models.refit()),
+      null_side_{nullptr, {}, CarriedTraces(null_.shape())},
+      full_side_{nullptr, {}, CarriedTraces(full_.shape())} {
+  const SerialBlas serial;  // the traces' bits go into the replicates'
+  null_side_ = make_side(null_, first_start(null_, lambda_));
+  if (!refit_) full_side_ = make_side(full_, first_start(full_, embedding_.apply(null_, full_, lambda_)));
+}
+
+LargeEngine::~LargeEngine() = default;
+
+std::uint64_t LargeEngine::chunk_length(const Backend& /*backend*/) const {
+  // Enough to share the factorization at the starting point, few enough to share among threads.
+  return full_.plan().schur > Model::default_largest_kernel_schur ? 8 : 32;
+}
+
+Eigen::VectorXd LargeEngine::draw(std::uint64_t replicate) const {
+  const kernels::Shape& s = null_.shape();
+  const Eigen::Index n = null_.matrices().y.size();
+  Eigen::VectorXd y(n);
+  kernels::Normals<double> errors(seed_, replicate, error_stream);
+  for (Eigen::Index i = 0; i < n; ++i) y[i] = errors.next();
+  for (int b = 0; b < s.terms; ++b) {
+    const int k = s.term[b].k, t = null_.term_of(b);
+    const RandomTerm& term = null_.matrices().random[t];
+    const Eigen::MatrixXd& z = null_.z_gauge(t).columns;
+    const double* lambda = lambda_.data() + s.term[b].lambda;
+    if (std::all_of(lambda, lambda + k * k, [](double l) { return l == 0; })) continue;
+    kernels::Normals<double> normals(seed_, replicate, first_effect_stream + static_cast<std::uint32_t>(b));
+    Eigen::MatrixXd effects(k, static_cast<Eigen::Index>(term.levels.size()));
+    for (Eigen::Index l = 0; l < effects.cols(); ++l) {
+      effects.col(l).setZero();
+      for (int c = 0; c < k; ++c) {
+        const double u = normals.next();
+        for (int i = 0; i < k; ++i) effects(i, l) += lambda[i * k + c] * u;
+      }
+    }
+    for (Eigen::Index i = 0; i < n; ++i)
+      for (int q = 0; q < k; ++q) y[i] += z(i, q) * effects(q, term.level_of_row[i]);
+  }
+  return y;
+}
+
+std::unique_ptr<LargeEngine::Worker> LargeEngine::take_worker() const {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!idle_.empty()) {
+      std::unique_ptr<Worker> worker = std::move(idle_.back());
+      idle_.pop_back();
+      return worker;
+    }
+  }
+  auto worker = std::make_unique<Worker>();
+  worker->null = make_criterion(null_, null_.matrices().y);
+  if (!refit_) worker->full = make_criterion(full_, full_.matrices().y);
+  return worker;
+}
+
+void LargeEngine::fit(const Side& side, Criterion& criterion, bool parameters, const std::vector<Eigen::VectorXd>& y,
+                      const kernels::FitResults& null, const kernels::FitResults& results) const {
+  const kernels::Shape& s = side.model->shape();
+  // All replicates at the starting point first: one factorization for all of them.
+  std::vector<std::vector<double>> response;
+  std::vector<CriterionValue> first;
+  for (const Eigen::VectorXd& one : y) {
+    response.push_back(side.model->response(one));
+    criterion.set_response(response.back());
+    first.push_back(criterion.evaluate_with_information(side.start));
+  }
+  kernels::BootstrapJob job;
+  job.null = &null_.shape();
+  job.full = &full_.shape();
+  job.embed_map = embedding_.map.data();
+  job.embed_term = embedding_.term.data();
+  job.embed_column = embedding_.column.data();
+  for (std::uint64_t i = 0; i < y.size(); ++i) {
+    if (!y[i].allFinite()) {
+      kernels::record_failure(s, kernels::fit_non_finite, i, results);
+      continue;
+    }
+    criterion.set_response(response[i]);
+    MinimizeOptions options{finish, &first[i], &side.traces, false};
+    Optimum optimum = minimize(criterion, *side.model, {side.start}, options);
+    int evaluations = optimum.evaluations;
+    if (null.status != nullptr && !(optimum.value.deviance <= null.deviance[i] + 1e-9)) {
+      // A worse optimum than a point that is known: once more, from there.
+      std::vector<double> start(s.lambdas);
+      kernels::full_start(job, null.lambda + i * null_.shape().lambdas, start.data());
+      options.first = nullptr;
+      const Optimum again = minimize(criterion, *side.model, {start}, options);
+      evaluations += again.evaluations;
+      if (again.value.deviance < optimum.value.deviance) optimum = again;
+    }
+    if (!optimum.value.ok) {
+      kernels::record_failure(s, kernels::fit_not_positive_definite, i, results);
+    } else {
+      record(s, optimum, i, results);
+      if (parameters) {
+        const CriterionValue value = criterion.evaluate_with_information(optimum.lambda);
+        ++evaluations;
+        if (results.r2 != nullptr) results.r2[i] = value.r2;
+        if (results.beta != nullptr)
+          Eigen::Map<Eigen::VectorXd>(results.beta + i * static_cast<std::uint64_t>(s.p), s.p) = criterion.beta();
+      }
+    }
+    if (results.evaluations != nullptr)
+      results.evaluations[i] =
+          static_cast<std::uint16_t>(std::min<int>(evaluations, std::numeric_limits<std::uint16_t>::max()));
+  }
+}
+
+void LargeEngine::run(const Backend& /*backend*/, bool parameters, kernels::BootstrapChunk& chunk) const {
+  const SerialBlas serial;
+  std::unique_ptr<Worker> worker = take_worker();
+  std::vector<Eigen::VectorXd> y;
+  for (std::uint64_t i = 0; i < chunk.count; ++i) y.push_back(draw(chunk.first + i));
+  fit(null_side_, *worker->null, parameters, y, {}, chunk.null);
+  if (!refit_) fit(full_side_, *worker->full, parameters, y, chunk.null, chunk.full);
+  const std::lock_guard lock(mutex_);
+  idle_.push_back(std::move(worker));
+}
+
+}  // namespace batchlmm

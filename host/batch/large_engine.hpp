@@ -1,0 +1,59 @@
+/// @file
+/// Tier 4: models whose dense Schur complement has hundreds or thousands of columns, one replicate a thread.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "host/batch/engine.hpp"
+#include "host/model/carried_traces.hpp"
+#include "host/model/criterion.hpp"
+
+namespace batchlmm {
+
+/// Draws y row by row, reduces it to the response vector, and minimizes the model's criterion.
+///
+/// What is common to all replicates is used twice: at the shared starting point the factors, inverses and traces are
+/// computed once a chunk, so that a replicate's first evaluation is a few solves; and the traces of the exact Hessian
+/// are computed once for good and carried to where a replicate goes (CarriedTraces).
+class LargeEngine final : public ReplicateEngine {
+public:
+  /// @throws ModelError when the models need more memory than the machine has
+  explicit LargeEngine(const BootstrapModels& models);
+  ~LargeEngine() override;
+  [[nodiscard]] Tier tier() const override { return Tier::large; }
+  [[nodiscard]] std::uint64_t chunk_length(const Backend& backend) const override;
+  void run(const Backend& backend, bool parameters, kernels::BootstrapChunk& chunk) const override;
+
+  /// A replicate's y at sigma = 1, beta = 0, n entries: errors from stream 2, random effects of term b from stream 16 +
+  /// b of the replicate.
+  [[nodiscard]] Eigen::VectorXd draw(std::uint64_t replicate) const;
+
+private:
+  /// One model and how its fits start.
+  struct Side {
+    const Model* model = nullptr;
+    std::vector<double> start;
+    CarriedTraces traces;
+  };
+  /// What a thread works with.
+  struct Worker {
+    std::unique_ptr<Criterion> null, full;
+  };
+  static Side make_side(const Model& model, std::vector<double> start);
+  std::unique_ptr<Worker> take_worker() const;
+  void fit(const Side& side, Criterion& criterion, bool parameters, const std::vector<Eigen::VectorXd>& y,
+           const kernels::FitResults& null, const kernels::FitResults& results) const;
+
+  const Model &null_, &full_;
+  Embedding embedding_;
+  std::vector<double> lambda_;
+  std::uint64_t seed_;
+  bool refit_;
+  Side null_side_, full_side_;
+  mutable std::mutex mutex_;
+  mutable std::vector<std::unique_ptr<Worker>> idle_;
+};
+
+}  // namespace batchlmm
