@@ -142,7 +142,7 @@ inline Design lists(int subjects, int items) {
   for (int s = 0; s < subjects; ++s)
     for (int i = 0; i < items; ++i) {
       const int cell = (s + i) % 8;
-      const double a = cell & 1 ? 1 : -1, b = cell & 2 ? 1 : -1, c = cell & 4 ? 1 : -1;
+      const double a = cell % 2 == 0 ? -1 : 1, b = cell / 2 % 2 == 0 ? -1 : 1, c = cell / 4 == 0 ? -1 : 1;
       d.row({{"s", s}, {"i", i}},
             {{"a", a}, {"b", b}, {"c", c}, {"ab", a * b}, {"ac", a * c}, {"bc", b * c}, {"abc", a * b * c}});
     }
@@ -151,12 +151,22 @@ inline Design lists(int subjects, int items) {
   return d;
 }
 
+/// Each subject sees items in a cycle, at the given distances and with a covariate that goes with the distance.
+inline Design cycle(int subjects, int items, const std::vector<int>& distances, const Column& covariate) {
+  Design d;
+  for (int s = 0; s < subjects; ++s)
+    for (std::size_t r = 0; r < distances.size(); ++r)
+      d.row({{"s", s}, {"i", (s + distances[r]) % items}}, {{"c", covariate[r]}});
+  d.x = {"1", "c"};
+  d.terms = {{"s", {"1", "c"}}, {"i", {"1", "c"}}};
+  return d;
+}
+
 /// Each subject rates some of the items, in a cycle.
 inline Design cyclic(int subjects, int items, int rated) {
   Design d;
   for (int s = 0; s < subjects; ++s)
-    for (int r = 0; r < rated; ++r)
-      d.row({{"s", s}, {"i", (s % items + r * 3) % items}}, {{"c", r % 2 - 0.5}});
+    for (int r = 0; r < rated; ++r) d.row({{"s", s}, {"i", (s % items + r * 3) % items}}, {{"c", r % 2 - 0.5}});
   d.x = {"1", "c"};
   d.terms = {{"s", {"1", "c"}}, {"i", {"1", "c"}}};
   return d;

@@ -335,7 +335,8 @@ std::optional<Strata> find_strata(const Model& model, const SymmetryOptions& opt
 }
 
 double verify_strata(const Model& model, const Strata& strata) {
-  constexpr int draws = 3;
+  // An evaluation of a model with many crossed levels takes longer than the search for the strata.
+  const int draws = model.plan().schur > 100 ? 1 : 3;
   const kernels::Shape& shape = model.shape();
   const MatrixXd& x = model.x_gauge().columns;
   const Index n = x.rows(), p = x.cols();

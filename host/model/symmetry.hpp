@@ -62,7 +62,7 @@ struct SymmetryOptions {
 std::optional<Strata> find_strata(const Model& model, const SymmetryOptions& options, std::string* why);
 
 /// Compares log|V| (REML: and log|X'V^{-1}X|) and the generalized least-squares residual sum of squares from the strata
-/// with those of make_criterion(), for three random T and y.
+/// with those of make_criterion(), for three random T and y (one where the model has many crossed levels).
 /// @return the largest difference: of the log-determinants relative to the number of rows, of the sums of squares
 ///         relative to themselves; infinite where an evaluation failed
 double verify_strata(const Model& model, const Strata& strata);
