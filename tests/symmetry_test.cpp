@@ -301,6 +301,16 @@ TEST(Symmetry, ManyLevelsTakeNoDenseEigenproblem) {
   EXPECT_LE(strata->strata[0].basis.nonZeros(), 20000 * 2 * 15);
 }
 
+TEST(Symmetry, ManyRowsLoseNoSymmetry) {
+  const Model model(designs::crossed(120, 60).matrices(), Method::ml);
+  std::string why;
+
+  const std::optional<Strata> strata = find_strata(model, {}, &why);
+
+  ASSERT_TRUE(strata) << why;
+  EXPECT_EQ(orders_of(*strata), (Orders{{2, 1}, {2, 59}, {2, 119}}));
+}
+
 TEST(Symmetry, BasesThatAreTooLargeAreNotMade) {
   const Model model(designs::longitudinal(18, 10).matrices(), Method::ml);
   SymmetryOptions options;

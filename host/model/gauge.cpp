@@ -6,16 +6,26 @@
 namespace batchlmm {
 namespace {
 
-/// The upper triangular factor of a QR, its diagonal positive.
-Eigen::MatrixXd upper_factor(const Eigen::MatrixXd& matrix) {
-  const Eigen::HouseholderQR<Eigen::MatrixXd> qr(matrix);
-  Eigen::MatrixXd r = qr.matrixQR().topRows(matrix.cols()).triangularView<Eigen::Upper>();
-  for (Eigen::Index i = 0; i < r.rows(); ++i)
-    if (r(i, i) < 0) r.row(i) = -r.row(i);
-  return r;
-}
+/// Householder's Q has errors of its own in every row, which grow with the number of rows and as the columns come near
+/// to collinear: beyond these the rows are divided by R instead.
+constexpr double nearly_collinear = 0.1;
+constexpr Eigen::Index many_rows = 4000;
 
-/// matrix * r^{-1}, row by row, so that equal rows stay equal to the bit.
+struct PositiveQr {
+  explicit PositiveQr(const Eigen::MatrixXd& matrix) : qr(matrix) {
+    const Eigen::Index k = matrix.cols();
+    r = qr.matrixQR().topRows(k).triangularView<Eigen::Upper>();
+    sign = Eigen::VectorXd::Ones(k);
+    for (Eigen::Index i = 0; i < k; ++i)
+      if (r(i, i) < 0) sign[i] = -1;
+    r = sign.asDiagonal() * r;
+  }
+  Eigen::HouseholderQR<Eigen::MatrixXd> qr;
+  Eigen::MatrixXd r;  ///< k x k, upper triangular, its diagonal not negative
+  Eigen::VectorXd sign;
+};
+
+/// matrix * r^{-1}, row by row: equal rows stay equal to the bit.
 Eigen::MatrixXd divide(Eigen::MatrixXd matrix, const Eigen::MatrixXd& r) {
   for (Eigen::Index c = 0; c < matrix.cols(); ++c) {
     for (Eigen::Index j = 0; j < c; ++j) matrix.col(c) -= r(j, c) * matrix.col(j);
@@ -34,16 +44,21 @@ Gauge make_gauge(const Eigen::MatrixXd& matrix) {
   const Eigen::VectorXd norms = matrix.colwise().norm();
   if (norms.minCoeff() <= 0 || !norms.allFinite()) return gauge;
   const Eigen::MatrixXd scaled = matrix * norms.cwiseInverse().asDiagonal();
-  const Eigen::MatrixXd r = upper_factor(scaled);
-  if (r.diagonal().minCoeff() < 1e-10) return gauge;
-  // Householder's Q has errors of its own in every row, which would hide the symmetry of a design with a column like
-  // 1e6 + t. Divided by r, a row depends on its own values alone; a second pass makes the columns orthogonal to the
-  // last digit.
-  const Eigen::MatrixXd once = divide(scaled, r);
-  const Eigen::MatrixXd again = upper_factor(once);
+  const PositiveQr first(scaled);
+  if (first.r.diagonal().minCoeff() < 1e-10) return gauge;
   const double root = std::sqrt(static_cast<double>(n));
-  gauge.columns = divide(once, again) * root;
-  gauge.map = (again * r * norms.asDiagonal()) / root;
+  if (first.r.diagonal().minCoeff() >= nearly_collinear && n < many_rows) {
+    const Eigen::MatrixXd q = first.qr.householderQ() * Eigen::MatrixXd::Identity(n, k);
+    gauge.columns = q * (root * first.sign).asDiagonal();
+    gauge.map = (first.r / root) * norms.asDiagonal();
+    return gauge;
+  }
+  // Rows that are equal must stay so, or the symmetry of the design is lost. The second pass
+  // makes the columns orthogonal to the last digits.
+  const Eigen::MatrixXd once = divide(scaled, first.r);
+  const Eigen::MatrixXd r = PositiveQr(once).r;
+  gauge.columns = divide(once, r) * root;
+  gauge.map = (r * first.r * norms.asDiagonal()) / root;
   return gauge;
 }
 

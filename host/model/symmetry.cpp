@@ -21,7 +21,7 @@ using Eigen::MatrixXd;
 using Eigen::VectorXd;
 
 /// Generators of two strata that differ by less than this, relative to their size, are those of one stratum.
-constexpr double same_tolerance = 1e-12;
+constexpr double same_tolerance = 1e-11;
 /// Entries of a generator below this, relative to its size over all strata, are zero.
 constexpr double zero_tolerance = 1e-13;
 constexpr int probes = 3;
