@@ -99,7 +99,8 @@ void set_rate(benchmark::State& state, double items) {
 /// Google Benchmark's iterations are repetitions of `loop`, which runs a fixed number of tiles.
 template <class Loop>
 void measure(benchmark::State& state, int lanes, std::uint64_t repetitions, const Loop& loop) {
-  for (auto _ : state) benchmark::DoNotOptimize(loop(repetitions));
+  for (auto _ : state)  // NOLINT(clang-analyzer-deadcode.DeadStores): the loop of Google Benchmark
+    benchmark::DoNotOptimize(loop(repetitions));
   set_rate(state, static_cast<double>(state.iterations()) * static_cast<double>(repetitions) * lanes);
 }
 

@@ -33,6 +33,7 @@
 #include "bench/ceiling.hpp"
 #include "bench/reference.hpp"
 #include "host/batch/bootstrap.hpp"
+#include "host/batch/cost.hpp"
 #include "host/data/read.hpp"
 #include "host/formula/formula.hpp"
 #include "host/inference/fit.hpp"
@@ -228,6 +229,12 @@ public:
         {"status", status},
         {"evaluations_per_replicate", n > 0 ? static_cast<double>(s.evaluations_null + s.evaluations_full) / n : 0.0},
         {"memory", memory()}};
+    if (bootstrap_->engine().tier() == Tier::streaming && n > 0) {
+      // The draw, less than a tenth of a fit, is left out.
+      double operations = static_cast<double>(s.evaluations_null) * streaming_cost(null_->shape()).trip();
+      if (!refit_) operations += static_cast<double>(s.evaluations_full) * streaming_cost(full_->shape()).trip();
+      answer["multiply_adds_per_replicate"] = operations / n;
+    }
     if (!refit_) {
       answer["extreme"] = s.extreme;
       answer["mean_statistic"] = s.used > 0 ? s.sum_statistic / static_cast<double>(s.used) : 0.0;

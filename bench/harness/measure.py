@@ -139,7 +139,7 @@ def _engine(bench, case, path, result, ceiling):
         else:
             _part(result, "instructions",
                   lambda: instructions.count(command, *case.counted, bench.effort.count_timeout))
-    _part(result, "ceiling", lambda: _share(bench, case, path, result, ceiling))
+    _part(result, "ceiling", lambda: _share(result, ceiling))
 
 
 def _part(result, name, body):
@@ -299,16 +299,16 @@ def _accuracy(bench, case, ours):
     return found
 
 
-def _share(bench, case, path, result, ceiling):
-    """Multiply-adds per second of the kernels beside what the machine reaches."""
-    del bench, case, path
-    per_evaluation = result["facts"].get("multiply_adds_per_evaluation")
-    last = result["rounds"][-1]["batchlmm"]
-    if not per_evaluation or "evaluations_per_replicate" not in last or ceiling is None:
+def _share(result, ceiling):
+    """Multiply-adds per second that the replicates need beside what the machine reaches; by the best round."""
+    rounds = [one["batchlmm"] for one in result["rounds"]]
+    if ceiling is None or "multiply_adds_per_replicate" not in rounds[0]:
         return None
-    top = ceiling["multiply_adds_per_second"][ceiling["chosen"]] * last["threads"]
-    used = result["rates"]["batchlmm"]["median"] * last["evaluations_per_replicate"] * per_evaluation
-    return {"multiply_adds_per_second": used, "share": used / top}
+    best = max(rounds, key=rate)
+    top = ceiling["multiply_adds_per_second"][ceiling["chosen"]] * best["threads"]
+    used = rate(best) * best["multiply_adds_per_replicate"]
+    return {"multiply_adds_per_replicate": best["multiply_adds_per_replicate"], "multiply_adds_per_second": used,
+            "share": used / top}
 
 
 # ----------------------------------------------------------------------------------------------------- whole process
