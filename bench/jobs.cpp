@@ -204,7 +204,7 @@ public:
   }
 
   Json run(const Order& order) override {
-    if (order.check) return check_replicates(*bootstrap_, order.first, order.count);
+    if (order.check) return check_replicates(*bootstrap_, *null_, full_.get(), order.first, order.count);
     BootstrapRun run;
     run.first = order.first;
     run.count = order.count;
