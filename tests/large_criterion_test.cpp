@@ -1,13 +1,16 @@
-// The criterion with a dense LAPACK node against the kernels' criterion, on random designs of every kind.
+// The criteria with dense matrices (LargeCriterion, DenseCriterion) against the kernels' criterion, on random designs
+// of every kind.
 #include "host/model/large_criterion.hpp"
 
 #include <gtest/gtest.h>
 
 #include <Eigen/Eigenvalues>
 #include <limits>
+#include <optional>
 #include <random>
 
 #include "batchlmm/error.hpp"
+#include "host/model/dense_criterion.hpp"
 #include "tests/oracle.hpp"
 
 namespace batchlmm {
@@ -64,29 +67,47 @@ double relative_error(const Eigen::MatrixXd& found, const Eigen::MatrixXd& expec
 }
 
 void expect_the_kernels_criterion(const std::shared_ptr<ModelMatrices>& matrices, Method method,
-                                  const std::vector<Eigen::MatrixXd>& lambda, const LargeOptions& options) {
+                                  const std::vector<Eigen::MatrixXd>& lambda,
+                                  const std::optional<LargeOptions>& options) {
   // Arrange
   const Model small(matrices, method), large(matrices, method, always_large);
   ASSERT_FALSE(small.is_large());
   ASSERT_TRUE(large.is_large());
   const auto expected = make_criterion(small, matrices->y);
-  const auto found = make_large_criterion(large, matrices->y, options);
+  const auto found =
+      options ? make_large_criterion(large, matrices->y, *options) : make_dense_criterion(large, matrices->y);
 
   // Act
   const CriterionValue e = expected->evaluate(kernel_lambda(small, lambda), true);
   const CriterionValue value = found->evaluate(kernel_lambda(large, lambda), false);
+  const CriterionValue cheap = found->evaluate_with_information(kernel_lambda(large, lambda));
   const CriterionValue f = found->evaluate(kernel_lambda(large, lambda), true);
+  // Another response and this one again, at factors that are kept.
+  const std::vector<double> response = large.response(matrices->y);
+  std::vector<double> other = response;
+  for (double& x : other) x *= 2;
+  other.back() *= 2;
+  found->set_response(other);
+  const CriterionValue doubled = found->evaluate_with_information(kernel_lambda(large, lambda));
+  found->set_response(response);
+  const CriterionValue again = found->evaluate_with_information(kernel_lambda(large, lambda));
 
   // Assert
   ASSERT_TRUE(e.ok);
   ASSERT_TRUE(f.ok);
-  EXPECT_DOUBLE_EQ(value.deviance, f.deviance);
+  EXPECT_DOUBLE_EQ(value.deviance, cheap.deviance);
   EXPECT_NEAR(f.deviance, e.deviance, 1e-11 * std::abs(e.deviance));
   EXPECT_NEAR(f.r2, e.r2, 1e-11 * e.r2);
   const std::vector<int> order = parameters(small, large);
   EXPECT_LT(relative_error(f.gradient, e.gradient(order)), 1e-9);
   EXPECT_LT(relative_error(f.information, e.information(order, order)), 1e-9);
-  if (options.largest_exact_hessian > 0)
+  EXPECT_LT(relative_error(cheap.gradient, f.gradient), 1e-11);
+  EXPECT_LT(relative_error(cheap.information, f.information), 1e-11);
+  EXPECT_NEAR(doubled.r2, 4 * f.r2, 1e-11 * f.r2);
+  EXPECT_LT(relative_error(doubled.gradient, f.gradient), 1e-9);
+  EXPECT_NEAR(again.deviance, f.deviance, 1e-12 * std::abs(f.deviance));
+  EXPECT_LT(relative_error(again.information, f.information), 1e-10);
+  if (!options || options->largest_exact_hessian > 0)
     EXPECT_LT(relative_error(f.hessian, e.hessian(order, order)), 1e-9);
   else
     EXPECT_EQ(f.hessian, f.information);
@@ -99,7 +120,7 @@ void expect_the_kernels_criterion(const std::shared_ptr<ModelMatrices>& matrices
       }
 }
 
-void expect_the_kernels_criterion_on_every_kind(const LargeOptions& options) {
+void expect_the_kernels_criterion_on_every_kind(const std::optional<LargeOptions>& options) {
   for (Kind kind : kinds)
     for (int k : {1, 2, 3})
       for (Method method : {Method::ml, Method::reml})
@@ -113,20 +134,22 @@ void expect_the_kernels_criterion_on_every_kind(const LargeOptions& options) {
 }
 
 TEST(LargeCriterion, AgreesWithTheKernelsEntryByEntry) {
-  expect_the_kernels_criterion_on_every_kind({.dense_share = std::numeric_limits<double>::infinity()});
+  expect_the_kernels_criterion_on_every_kind(LargeOptions{.dense_share = std::numeric_limits<double>::infinity()});
 }
 
 TEST(LargeCriterion, AgreesWithTheKernelsThroughDensePanels) {
-  expect_the_kernels_criterion_on_every_kind({.dense_share = 0});
+  expect_the_kernels_criterion_on_every_kind(LargeOptions{.dense_share = 0});
 }
 
 TEST(LargeCriterion, AgreesWithTheKernelsWhereLevelsAreMixed) {
-  expect_the_kernels_criterion_on_every_kind({.dense_share = 0.6});
+  expect_the_kernels_criterion_on_every_kind(LargeOptions{.dense_share = 0.6});
 }
 
 TEST(LargeCriterion, GivesTheAverageInformationWhereTheExactHessianIsTooExpensive) {
-  expect_the_kernels_criterion_on_every_kind({.largest_exact_hessian = -1});
+  expect_the_kernels_criterion_on_every_kind(LargeOptions{.largest_exact_hessian = -1});
 }
+
+TEST(DenseCriterion, AgreesWithTheKernels) { expect_the_kernels_criterion_on_every_kind({}); }
 
 /// Crossed factors with slopes, larger than the tiles and panels of the dense algebra; few rows a level.
 std::shared_ptr<ModelMatrices> crossed_model() {
@@ -157,7 +180,14 @@ TEST(LargeCriterion, AgreesWithTheKernelsOnManyLevels) {
     for (bool singular : {false, true})
       for (Method method : {Method::ml, Method::reml})
         expect_the_kernels_criterion(matrices, method, random_lambda(*matrices, singular),
-                                     {.dense_share = dense_share});
+                                     LargeOptions{.dense_share = dense_share});
+}
+
+TEST(DenseCriterion, AgreesWithTheKernelsOnManyLevels) {
+  const auto matrices = crossed_model();
+  for (bool singular : {false, true})
+    for (Method method : {Method::ml, Method::reml})
+      expect_the_kernels_criterion(matrices, method, random_lambda(*matrices, singular), {});
 }
 
 TEST(LargeCriterion, AgreesWithTheKernelsAsTBecomesSingular) {
@@ -168,7 +198,7 @@ TEST(LargeCriterion, AgreesWithTheKernelsAsTBecomesSingular) {
     std::vector<Eigen::MatrixXd> lambda;
     for (const RandomTerm& term : matrices->random)
       lambda.push_back(scale * Eigen::MatrixXd::Identity(term.z.cols(), term.z.cols()));
-    expect_the_kernels_criterion(matrices, Method::reml, lambda, {});
+    expect_the_kernels_criterion(matrices, Method::reml, lambda, LargeOptions{});
   }
 }
 

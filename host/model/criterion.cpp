@@ -2,6 +2,7 @@
 
 #include <limits>
 
+#include "host/model/dense_criterion.hpp"
 #include "host/model/large_criterion.hpp"
 #include "host/model/memory.hpp"
 #include "kernels/cpu.hpp"
@@ -87,16 +88,23 @@ double kernel_operations(const Model& model) {
 
 double dense_operations(const Model& model) {
   const kernels::Shape& s = model.shape();
-  if (s.stages > 1) return std::numeric_limits<double>::infinity();
-  const double n = s.columns(), streamed = static_cast<double>(s.nodes[0]) * s.own[0];
-  return streamed * n * n * (1.5 + s.own[0]) + n * n * n;
+  const double columns = static_cast<double>(s.nodes[0]) * s.own[0] + s.columns();
+  constexpr double most_columns = 5000;
+  if (s.stages > 1 || columns > most_columns) return std::numeric_limits<double>::infinity();
+  return dense_criterion_operations(s);
 }
 
 std::unique_ptr<Criterion> make_criterion(const Model& model, const Eigen::VectorXd& y) {
   // Multiply-adds a second of the kernels' text on doubles and of BLAS, and what the calls of BLAS cost by themselves.
   constexpr double kernel_rate = 3.6e9, blas_rate = 2e10, blas_start = 3e-4;
-  if (model.is_large() || kernel_operations(model) / kernel_rate > dense_operations(model) / blas_rate + blas_start)
-    return make_large_criterion(model, y);
+  const double dense = dense_operations(model);
+  if (model.is_large()) {
+    // Sparse levels with an exact Hessian now and then, against dense products.
+    const kernels::Shape& s = model.shape();
+    const double q = s.columns() - 1 - s.p, streamed = kernels::triangle_size(s.own[0]);
+    return dense < (1 + streamed) * q * q * q ? make_dense_criterion(model, y) : make_large_criterion(model, y);
+  }
+  if (kernel_operations(model) / kernel_rate > dense / blas_rate + blas_start) return make_dense_criterion(model, y);
   return std::make_unique<KernelCriterion>(model, y);
 }
 

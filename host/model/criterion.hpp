@@ -31,6 +31,8 @@ public:
   /// With derivatives, but the average information in place of the exact Hessian where that costs much less
   /// (CriterionValue::exact says which).
   virtual CriterionValue evaluate_with_information(const std::vector<double>& lambda) { return evaluate(lambda, true); }
+  /// The exact Hessian costs little more than the average information.
+  [[nodiscard]] virtual bool exact_is_cheap() const { return false; }
   /// Exchanges the response. @param response  shape().response entries, as Model::response gives them
   virtual void set_response(const std::vector<double>& response) = 0;
   /// Of the last evaluation with derivatives: fixed effects in X's gauge (p).
@@ -42,11 +44,12 @@ public:
 };
 
 /// Multiply-adds of one evaluation with derivatives: by the kernels' text, and by dense matrix products (only where
-/// LargeCriterion takes the model: one streamed stage; else infinite).
+/// they take the model: one streamed stage, Q in memory; else infinite).
 double kernel_operations(const Model& model);
 double dense_operations(const Model& model);
 
-/// By the kernels' text or by dense matrix products, whatever needs less time.
+/// By the kernels' text, by dense matrix products (dense_criterion.hpp) or by sparse streamed levels with a dense node
+/// (large_criterion.hpp), whatever needs least time.
 /// @param y  n, offset subtracted
 std::unique_ptr<Criterion> make_criterion(const Model& model, const Eigen::VectorXd& y);
 

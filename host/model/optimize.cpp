@@ -69,7 +69,8 @@ Optimum minimize(Criterion& criterion, const Model& model, const std::vector<std
     if (first && how.first != nullptr)
       value = *how.first;
     else
-      value = exact && !carried ? criterion.evaluate(lambda, true) : criterion.evaluate_with_information(lambda);
+      value = exact && (!carried || criterion.exact_is_cheap()) ? criterion.evaluate(lambda, true)
+                                                                : criterion.evaluate_with_information(lambda);
     first = false;
     const bool has_forms = value.ok && value.forms.size() > 0;
     if (value.exact && has_forms)
