@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/interpolant_job.hpp"
 #include "kernels/jobs.hpp"
 
 namespace batchlmm::kernels {
@@ -31,6 +32,8 @@ struct CpuKernels {
   ScalarEvaluation (*evaluate)(const Shape& shape, const Design<double>& design, const double* response,
                                const double* lambda, double* scratch, bool derivatives);
   void (*bootstrap)(const BootstrapJob& job, BootstrapChunk& chunk);
+  /// Draws a chunk's replicates and fits them on interpolants (interpolant.hpp).
+  void (*interpolate)(const InterpolantJob& job, const InterpolantChunk& also, BootstrapChunk& chunk);
 };
 
 /// The widest that this processor has. BATCHLMM_ISA=baseline|avx2|avx512 in the environment asks for a narrower one.

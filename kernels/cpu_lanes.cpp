@@ -122,13 +122,16 @@ ScalarEvaluation evaluate_one(const Shape& s, const Design<double>& design, cons
 
 }  // namespace
 
+/// In cpu_interpolant.cpp.
+void interpolate(const InterpolantJob& job, const InterpolantChunk& also, BootstrapChunk& chunk);
+
 #define BATCHLMM_TEXT2(x) #x
 #define BATCHLMM_TEXT(x) BATCHLMM_TEXT2(x)
 
 /// The table of this instruction set; its name is unique through the inline namespace.
 extern const CpuKernels kernels_of_this_isa;
 const CpuKernels kernels_of_this_isa{
-    BATCHLMM_TEXT(BATCHLMM_ISA), 2 * native_width, fit, scratch, evaluate_one, bootstrap};
+    BATCHLMM_TEXT(BATCHLMM_ISA), 2 * native_width, fit, scratch, evaluate_one, bootstrap, interpolate};
 
 }  // namespace BATCHLMM_ISA
 }  // namespace batchlmm::kernels

@@ -2,6 +2,7 @@
 
 #include "batchlmm/error.hpp"
 #include "host/batch/large_engine.hpp"
+#include "host/batch/shared_factorization_engine.hpp"
 #include "host/batch/streaming_engine.hpp"
 
 namespace batchlmm {
@@ -42,6 +43,22 @@ TierDecision choose_tier(const BootstrapModels& models, std::optional<Tier> aske
   TierDecision decision;
   if (backend.cuda && asked && *asked != Tier::streaming)
     throw ModelError(std::string("the cuda backend has the streaming tier only; asked for is ") + tier_name(*asked));
+  if (asked == Tier::shared_factorization) {
+    decision.engine = std::make_unique<SharedFactorizationEngine>(models);
+    return decision;
+  }
+  if (!asked && !backend.cuda) {
+    std::string why = SharedFactorizationEngine::obstacle(models);
+    try {
+      if (why.empty()) {
+        decision.engine = std::make_unique<SharedFactorizationEngine>(models);
+        return decision;
+      }
+    } catch (const ModelError& error) {
+      why = error.what();
+    }
+    decision.passed_over.push_back({Tier::shared_factorization, why});
+  }
   const bool large = models.null->is_large() || models.full->is_large();
   if (asked ? *asked == Tier::large : large || (!backend.cuda && dense_products_pay(*models.full))) {
     decision.engine = std::make_unique<LargeEngine>(models);

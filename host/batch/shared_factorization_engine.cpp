@@ -1,0 +1,159 @@
+#include "host/batch/shared_factorization_engine.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <limits>
+#include <vector>
+
+#include "batchlmm/error.hpp"
+#include "host/batch/chunk_buffers.hpp"
+#include "host/batch/sampler_data.hpp"
+#include "kernels/cpu.hpp"
+
+namespace batchlmm {
+namespace {
+
+constexpr std::uint64_t replicates_a_chunk = 2048;
+
+/// Below so many random effects a factorization is no more than a rotation.
+constexpr int fewest_random_effects = 60;
+
+/// Evaluations of a fit by the streaming tier, on average.
+constexpr double usual_evaluations = 3.5;
+
+int random_effects(const kernels::Shape& s) { return s.response - 1 - s.p; }
+
+/// Multiply-adds of a fit by the streaming tier, about: value, gradient and exact Hessian.
+double streaming_operations(const kernels::Shape& s) {
+  const auto columns = [](double n) { return n * (n + 1) / 2; };
+  double sum = 0;
+  int lower = 0;
+  for (int t = 0; t <= s.stages; ++t) {
+    const double own = s.own[t], outer = s.outer[t];
+    int here = 0;
+    for (int b = 0; b < s.terms; ++b)
+      if (s.term[b].stage == t) here += kernels::triangle_size(s.term[b].k);
+    double node = own * columns(outer) * (1 + here);
+    if (t > 0)
+      node +=
+          own * own * own * (3 + 3.0 * lower) + own * own * outer * (3 + 2.0 * lower) + own * columns(outer) * lower;
+    sum += s.nodes[t] * node;
+    lower += here;
+  }
+  return usual_evaluations * sum;
+}
+
+/// beta and r^2 at the optima that stand in `results`, from one evaluation of the streaming kernels each: a fit whose
+/// first step is its last.
+void fit_parameters(const kernels::Shape& shape, const kernels::Design<double>& design,
+                    const std::vector<double>& responses, const std::vector<std::uint8_t>& refused,
+                    const kernels::FitResults& results) {
+  const std::size_t n = refused.size(), p = shape.p;
+  FitBuffers buffers;
+  kernels::FitJob fit;
+  fit.shape = &shape;
+  fit.design = &design;
+  fit.items = n;
+  fit.response = responses.data();
+  fit.first_start = results.lambda;
+  fit.one_start = false;
+  fit.starts = results.lambda;
+  fit.options.finish = std::numeric_limits<double>::max();
+  fit.parameters = true;
+  fit.results = buffers.resize(shape, n, true);
+  kernels::cpu_kernels().fit(fit);
+  for (std::size_t i = 0; i < n; ++i) {
+    if (refused[i] != 0) continue;
+    if (results.r2 != nullptr) results.r2[i] = buffers.r2[i];
+    if (results.beta != nullptr) std::copy_n(buffers.beta.data() + i * p, p, results.beta + i * p);
+  }
+}
+
+/// Results from item i on.
+kernels::FitResults from_item(const kernels::Shape& s, const kernels::FitResults& r, std::uint64_t i) {
+  if (r.status == nullptr) return {};
+  kernels::FitResults out = r;
+  out.status += i;
+  out.deviance += i;
+  out.lambda += i * s.lambdas;
+  if (r.boundary != nullptr) out.boundary += i;
+  if (r.evaluations != nullptr) out.evaluations += i;
+  if (r.beta != nullptr) out.beta += i * s.p;
+  if (r.r2 != nullptr) out.r2 += i;
+  return out;
+}
+
+}  // namespace
+
+std::string SharedFactorizationEngine::obstacle(const BootstrapModels& models) {
+  const Model &null = *models.null, &full = *models.full;
+  for (const Model* model : {&null, &full}) {
+    std::string why = SharedFactorization::obstacle(*model);
+    if (!why.empty()) return why;
+  }
+  if (random_effects(full.shape()) < fewest_random_effects)
+    return fmt::format("{} random effects; it pays from about {}", random_effects(full.shape()), fewest_random_effects);
+  const bool same = same_random_effects(null, full);
+  double here = SharedFactorization::predicted_operations(full, same ? full.shape().p - null.shape().p : 0);
+  if (!same) here += SharedFactorization::predicted_operations(null, 0);
+  const double there = streaming_operations(full.shape()) + (models.refit() ? 0 : streaming_operations(null.shape()));
+  if (here > 0.5 * there) return fmt::format("{:.2g} multiply-adds a replicate, and {:.2g} by streaming", here, there);
+  return {};
+}
+
+SharedFactorizationEngine::SharedFactorizationEngine(const BootstrapModels& models) : streaming_(models) {
+  const Model &null = *models.null, &full = *models.full;
+  const std::vector<double> embedded = models.embedding->apply(null, full, models.lambda);
+  job_.bootstrap = &streaming_.job();
+  job_.same_random_effects = same_random_effects(null, full);
+  if (job_.same_random_effects) {
+    const kernels::Sampler& sampler = job_.bootstrap->sampler;
+    using RowMajor = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+    const Eigen::MatrixXd x = Eigen::Map<const RowMajor>(sampler.null_x, full.shape().p, sampler.null_p);
+    null_tables_ = std::make_unique<SharedFactorization>(full, x, embedded);
+  } else {
+    const auto all = [](const Model& m) { return Eigen::MatrixXd::Identity(m.shape().p, m.shape().p); };
+    null_tables_ = std::make_unique<SharedFactorization>(null, all(null), models.lambda);
+    full_tables_ = std::make_unique<SharedFactorization>(full, all(full), embedded);
+    job_.full = full_tables_->interpolant();
+  }
+  job_.null = null_tables_->interpolant();
+}
+
+std::uint64_t SharedFactorizationEngine::chunk_length(const Backend& /*backend*/) const { return replicates_a_chunk; }
+
+void SharedFactorizationEngine::run(const Backend& backend, bool parameters, kernels::BootstrapChunk& chunk) const {
+  if (backend.cuda) throw ModelError("the cuda backend has no shared factorization");
+  const kernels::BootstrapJob& draws = *job_.bootstrap;
+  const bool refit = chunk.full.status == nullptr;
+  const std::uint64_t n = chunk.count;
+  std::vector<std::uint8_t> refused(n);
+  std::vector<double> null_response(parameters ? n * draws.null->response : 0),
+      full_response(parameters && !refit ? n * draws.full->response : 0);
+  kernels::InterpolantChunk also;
+  also.refused = refused.data();
+  if (parameters) also.null_response = null_response.data();
+  if (parameters && !refit) also.full_response = full_response.data();
+  kernels::cpu_kernels().interpolate(job_, also, chunk);
+  if (parameters) {
+    fit_parameters(*draws.null, draws.null_design, null_response, refused, chunk.null);
+    if (!refit) fit_parameters(*draws.full, draws.full_design, full_response, refused, chunk.full);
+  }
+  for (std::uint64_t i = 0; i < n;) {
+    std::uint64_t end = i;
+    while (end < n && refused[end] != 0) ++end;
+    if (end > i) {
+      kernels::BootstrapChunk part;
+      part.first = chunk.first + i;
+      part.count = end - i;
+      part.null = from_item(*draws.null, chunk.null, i);
+      part.full = from_item(*draws.full, chunk.full, i);
+      streaming_.run(backend, parameters, part);
+      fallbacks_ += end - i;
+    }
+    i = end + 1;
+  }
+}
+
+}  // namespace batchlmm

@@ -1,0 +1,46 @@
+/// @file
+/// The shared factorization: replicates fitted on interpolants of their own criterion, which cost one rotation of the
+/// response vector a node in place of a factorization an evaluation.
+#pragma once
+
+#include <atomic>
+#include <memory>
+
+#include "host/batch/shared_factorization.hpp"
+#include "host/batch/streaming_engine.hpp"
+#include "kernels/interpolant_job.hpp"
+
+namespace batchlmm {
+
+class SharedFactorizationEngine final : public ReplicateEngine {
+public:
+  /// @throws ModelError where the models are not for this tier (SharedFactorization)
+  explicit SharedFactorizationEngine(const BootstrapModels& models);
+
+  /// Why this tier does not take the models, or does not pay for them; empty where it does.
+  static std::string obstacle(const BootstrapModels& models);
+
+  [[nodiscard]] Tier tier() const override { return Tier::shared_factorization; }
+  [[nodiscard]] std::uint64_t chunk_length(const Backend& backend) const override;
+  /// A replicate that the interpolant does not serve (an optimum at the far edge of the box, what is held out too far
+  /// off, no certified minimum) is fitted by the streaming tier.
+  void run(const Backend& backend, bool parameters, kernels::BootstrapChunk& chunk) const override;
+
+  /// What the kernels are given.
+  [[nodiscard]] const kernels::InterpolantJob& job() const { return job_; }
+  [[nodiscard]] const StreamingEngine& streaming() const { return streaming_; }
+  /// Of the null model, or of both.
+  [[nodiscard]] const SharedFactorization& null_tables() const { return *null_tables_; }
+  /// Where the random effects differ; null otherwise.
+  [[nodiscard]] const SharedFactorization* full_tables() const { return full_tables_.get(); }
+  /// Replicates so far that the streaming tier fitted.
+  [[nodiscard]] std::uint64_t fallbacks() const { return fallbacks_; }
+
+private:
+  StreamingEngine streaming_;
+  std::unique_ptr<SharedFactorization> null_tables_, full_tables_;
+  kernels::InterpolantJob job_;
+  mutable std::atomic<std::uint64_t> fallbacks_{0};
+};
+
+}  // namespace batchlmm
