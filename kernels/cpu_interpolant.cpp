@@ -39,8 +39,10 @@ bool record_interpolant(const Shape& s, const Interpolant& t, const InterpolantO
 template <class V>
 void variance_ratios(const Interpolant& t, const InterpolantOptimum<V>& optimum, V* rho) {
   for (int level = 0; level < t.levels; ++level) {
-    const V x = optimum.u[level] * V(0.25 * t.level[level].upper);
-    rho[level] = maximum((exponential(x) - V(1.0)) * V(1.0 / t.level[level].scale), V(0.0));
+    const InterpolantLevel& from = t.level[level];
+    const V x = optimum.u[level] * V(0.25 * from.upper), inverse = V(1.0 / from.scale);
+    const V ratio = from.logarithmic ? exponential(x) - V(1.0) : x / (V(1.0) - x);
+    rho[level] = maximum(ratio * inverse, V(0.0));
   }
 }
 

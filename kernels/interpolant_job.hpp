@@ -14,25 +14,37 @@ inline constexpr int max_interpolated = 3;
 inline constexpr int packed_rows = 8;
 BATCHLMM_INLINE constexpr int padded(int rows) { return (rows + packed_rows - 1) / packed_rows * packed_rows; }
 
+/// Chebyshev points of one coordinate, in units where the interval is [0, 4]: products of distances then stay near 1.
+struct InterpolantNodes {
+  int count = 0;
+  const double* node = nullptr;    ///< ascending from 0 to 4
+  const double* weight = nullptr;  ///< 1 / prod (node_a - node_b)
+};
+
 /// One term: how it is eliminated after the terms before it.
 struct InterpolantLevel {
   int term = 0;     ///< the kernels' term
   int columns = 0;  ///< of Z: levels of the grouping factor
-  int nodes = 0;    ///< K; the abscissae are the nodes and, last, the one held out
+  /// Of r^2's coordinate u = 4 x / upper: x = log1p(scale rho) where `logarithmic`, else scale rho / (1 + scale rho).
+  InterpolantNodes nodes;
+  bool logarithmic = true;
+  double scale = 1;
+  double upper = 1;
+  const double* held_out = nullptr;  ///< Lagrange's basis at the abscissa held out
+  /// Of the log-determinant's coordinate 4 log1p(determinant_scale rho) / determinant_upper: u itself where
+  /// `logarithmic`.
+  InterpolantNodes determinant_nodes;
+  double determinant_scale = 1;
+  double determinant_upper = 1;
+  // The abscissae are the nodes and, last, the one held out.
   /// Grid points of the levels before: all combinations of their nodes, the first level outermost, and last, where
   /// there are levels before, the point where all of them are held out.
   int parents = 1;
   const int* parent = nullptr;       ///< each parent's place among the values of the level before
   const double* rotation = nullptr;  ///< parents x packed (columns x response entries but the last)
-  const double* shrink = nullptr;    ///< parents x packed ((K + 1) x columns): rho l / (1 + rho l)
-  const double* tested = nullptr;    ///< parents x tested x packed ((K + 1) x columns): the same times the tested
+  const double* shrink = nullptr;    ///< parents x packed (abscissae x columns): rho l / (1 + rho l)
+  const double* tested = nullptr;    ///< parents x tested x packed (abscissae x columns): the same times the tested
                                      ///< column's v
-  double scale = 1;                  ///< c
-  double upper = 1;
-  // In units of upper / 4, where products of distances of Chebyshev points stay near 1.
-  const double* node = nullptr;      ///< K, ascending from 0 to 4
-  const double* weight = nullptr;    ///< K: 1 / prod (node_a - node_b)
-  const double* held_out = nullptr;  ///< K: Lagrange's basis at the abscissa held out
 };
 
 /// The tables of one model, or of two models that differ in fixed effects only: the larger's r^2 is the smaller's less
@@ -46,12 +58,13 @@ struct Interpolant {
   int tested = 0;                        ///< tested columns; 0 where there is one model
   const double* root = nullptr;          ///< packed ((p + tested) x response entries but the last):
                                          ///< (X'X)^{-1/2} X'y, X_t'P_X y
-  const double* determinant = nullptr;   ///< per value of the last level: (|V| ...)^{1/N}
   const double* tested_root = nullptr;   ///< per value of the last level: packed inverse Cholesky factor of X_t'P X_t
-  const double* held_out_row = nullptr;  ///< per parent of the last level but the last: Lagrange's basis at the point
-                                         ///< where all levels before are held out
-  double degrees = 0, constant = 0;      ///< N, and what is added to N log phi
-  double tolerance = 1e-9;               ///< largest error of the deviance at what is held out
+  const double* held_out_row = nullptr;  ///< per combination of nodes of the levels before the last: Lagrange's basis
+                                         ///< at the point where they are held out
+  const double* log_determinant = nullptr;  ///< log|V| (REML: + log|X'V^{-1}X|) on the determinant's nodes
+  const double* determinant = nullptr;      ///< its exponential's N-th root on r^2's nodes
+  double degrees = 0, constant = 0;         ///< N, and what is added to N log r^2 + log-determinant
+  double tolerance = 1e-9;                  ///< largest error of the deviance at what is held out
 };
 
 /// A bootstrap whose replicates are fitted on interpolants.

@@ -22,14 +22,14 @@ using Eigen::Index;
 using Eigen::MatrixXd;
 using Eigen::VectorXd;
 
-/// The box reaches this many standard deviations of an estimate beyond the generating value: a replicate beyond is
-/// fitted by the streaming tier.
-constexpr double reach = 6;
 constexpr double smallest_upper = 0.5;
-constexpr int usual_nodes = 14, first_nodes = 20, most_nodes = 32, fewest_nodes = 6;
+constexpr int usual_nodes = 14, first_nodes = 20, more_nodes = 6, most_nodes = 32, fewest_nodes = 6;
 /// Largest error of the deviance that the tables may have at set-up, and the share of it that the end of one term's
 /// Chebyshev series may bring.
-constexpr double accuracy = 1e-9, series_accuracy = 1e-10;
+constexpr double accuracy = 1e-9, series_accuracy = 2e-10, determinant_accuracy = 2e-11;
+/// Largest error of a replicate's deviance at what is held out.
+constexpr double held_out_tolerance = 3e-9;
+constexpr double evaluations_a_fit = 3.5;
 constexpr int most_response_entries = 1500, most_tested = 32;
 constexpr double most_bytes = 128e6;
 /// Eigenvalues below this share of a term's scale belong to directions that the terms before explain.
@@ -78,6 +78,56 @@ VectorXd shrinkage(const VectorXd& values, double ratio) {
   return (ratio * values.array() / (1 + ratio * values.array())).matrix();
 }
 
+/// Chebyshev coefficients from values at the points 2 - 2 cos(pi e / (n - 1)), n x n. Nodes ascend where cosines
+/// descend: that only changes signs.
+MatrixXd chebyshev_transform(int n) {
+  return MatrixXd::NullaryExpr(n, n, [n](Index degree, Index e) {
+    const double half = (e == 0 || e == n - 1 ? 0.5 : 1.0) * (degree == 0 || degree == n - 1 ? 0.5 : 1.0);
+    return half * 2 / (n - 1) * std::cos(std::numbers::pi * static_cast<double>(degree * e) / (n - 1));
+  });
+}
+
+using Series = std::vector<std::vector<double>>;
+
+/// Raises series[l][degree] to the largest coefficient, times `unit`, along any line of level l.
+/// @param values  rows: combinations of the nodes of the levels before the last, the first level outermost
+template <class Values>
+void raise_coefficients(const Values& values, double unit, Series& series) {
+  Index step = 1;
+  for (std::size_t l = series.size(); l-- > 0;) {
+    const auto n = static_cast<Index>(series[l].size());
+    const MatrixXd transform = chebyshev_transform(static_cast<int>(n));
+    const auto raise = [&](const VectorXd& line) {
+      const VectorXd c = transform * line;
+      for (Index degree = 0; degree < n; ++degree)
+        series[l][degree] = std::max(series[l][degree], std::abs(c[degree]) * unit);
+    };
+    if (l + 1 == series.size()) {
+      for (Index row = 0; row < values.rows(); ++row) raise(values.row(row).transpose());
+      continue;
+    }
+    for (Index row = 0; row < values.rows(); ++row) {
+      if (row / step % n > 0) continue;
+      for (Index a = 0; a < values.cols(); ++a) {
+        VectorXd line(n);
+        for (Index e = 0; e < n; ++e) line[e] = values(row + e * step, a);
+        raise(line);
+      }
+    }
+    step *= n;
+  }
+}
+
+/// Leading coefficients whose rest sums to less than `accuracy`.
+int coefficients_needed(const std::vector<double>& series, double accuracy) {
+  int count = static_cast<int>(series.size());
+  double tail = 0;
+  while (count > fewest_nodes && tail + series[count - 1] < accuracy) tail += series[--count];
+  return count;
+}
+
+using RowMajor = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
 kernels::InterpolantMemory<double> double_memory(const kernels::Interpolant& t, std::vector<double>& memory) {
   kernels::InterpolantMemory<double> arrays;
   memory.assign(kernels::lay_out<double>(t, nullptr, arrays), 0.0);
@@ -89,35 +139,43 @@ kernels::InterpolantMemory<double> double_memory(const kernels::Interpolant& t, 
 
 /// What is left after the terms of the levels before at one of their grid points.
 struct SharedFactorization::State {
-  int place = 0;               ///< among the values of the level before
-  MatrixXd gram;               ///< [Z_left X_t]'P[Z_left X_t]
-  MatrixXd rows;               ///< [Z_left X_t]'Py from a response vector
-  MatrixXd plain;              ///< Z_left'V^{-1}Z_left
-  double log_determinant = 0;  ///< of V, or of what REML has in its place
+  int place = 0;  ///< among the values of the level before
+  MatrixXd gram;  ///< [Z_left X_t]'P[Z_left X_t]
+  MatrixXd rows;  ///< [Z_left X_t]'Py from a response vector
 };
 
-double SharedFactorization::Level::ratio(int abscissa) const {
-  return std::expm1((abscissa < nodes ? node[abscissa] : held_out_node) * upper / 4) / scale;
+void SharedFactorization::Nodes::place(int count) {
+  node.resize(count);
+  weight.assign(count, 1.0);
+  for (int a = 0; a < count; ++a) node[a] = 2 - 2 * std::cos(std::numbers::pi * a / (count - 1));
+  node.front() = 0;
+  node.back() = 4;
+  for (int a = 0; a < count; ++a)
+    for (int b = 0; b < count; ++b)
+      if (a != b) weight[a] /= node[a] - node[b];
 }
 
 void SharedFactorization::Level::place_nodes(int count) {
-  nodes = count;
-  node.resize(count);
-  weight.assign(count, 1.0);
-  held_out.assign(count, 1.0);
-  const double angle = std::numbers::pi / (count - 1);
-  for (int a = 0; a < count; ++a) node[a] = 2 - 2 * std::cos(angle * a);
-  node.front() = 0;
-  node.back() = 4;
+  nodes.place(count);
   // Halfway between two nodes in the middle, where the interpolation error has a peak.
-  held_out_node = 2 - 2 * std::cos(angle * ((count - 1) / 2 + 0.5));
-  for (int a = 0; a < count; ++a) {
+  held_out_node = 2 - 2 * std::cos(std::numbers::pi * ((count - 1) / 2 + 0.5) / (count - 1));
+  held_out = nodes.weight;
+  for (int a = 0; a < count; ++a)
     for (int b = 0; b < count; ++b)
-      if (a != b) {
-        weight[a] /= node[a] - node[b];
-        held_out[a] *= (held_out_node - node[b]) / (node[a] - node[b]);
-      }
-  }
+      if (a != b) held_out[a] *= held_out_node - nodes.node[b];
+}
+
+double SharedFactorization::Level::upper() const {
+  return logarithmic ? std::log1p(scale * upper_ratio) : scale * upper_ratio / (1 + scale * upper_ratio);
+}
+
+double SharedFactorization::Level::ratio_at(double u) const {
+  const double x = upper() * u / 4;
+  return (logarithmic ? std::expm1(x) : x / (1 - x)) / scale;
+}
+
+double SharedFactorization::Level::ratio(int abscissa) const {
+  return ratio_at(abscissa < nodes.count() ? nodes.node[abscissa] : held_out_node);
 }
 
 std::string SharedFactorization::obstacle(const Model& model) {
@@ -143,10 +201,11 @@ double SharedFactorization::predicted_operations(const Model& model, int tested)
     sum += parents * q * (s.response - 1 + usual_nodes * (1 + tested));
     parents *= usual_nodes;
   }
-  return sum + parents * 20;
+  return sum + parents * 30;
 }
 
-SharedFactorization::SharedFactorization(const Model& model, const MatrixXd& x, const std::vector<double>& lambda)
+SharedFactorization::SharedFactorization(const Model& model, const MatrixXd& x, const std::vector<double>& lambda,
+                                         double reach)
     : model_(model), x_(x) {
   const kernels::Shape& s = model.shape();
   std::string why = obstacle(model);
@@ -158,14 +217,15 @@ SharedFactorization::SharedFactorization(const Model& model, const MatrixXd& x, 
   tested_ = (MatrixXd(qr.householderQ() * MatrixXd::Identity(s.p, s.p))).rightCols(s.p - x_.cols());
   cross_products();
   list_terms();
-  choose_box(lambda);
+  choose_box(lambda, reach);
+  choose_determinant_nodes();
   const std::vector<std::vector<double>> responses = sample_responses(lambda);
   choose_nodes(responses);
   for (int attempt = 0; (error_ = measure_error(responses)) > accuracy; ++attempt) {
     if (attempt == 2)
       throw ModelError(fmt::format(
           "shared factorization: the interpolant's error is {:.1e} in deviance, the bound {:.0e}", error_, accuracy));
-    for (Level& level : levels_) level.place_nodes(level.nodes + 2);
+    for (Level& level : levels_) level.place_nodes(level.nodes.count() + 2);
     make_tables();
   }
 }
@@ -210,11 +270,11 @@ void SharedFactorization::list_terms() {
     const kernels::TermShape& term = s.term[b];
     Level level;
     level.term = b;
-    level.scale = 0;
+    level.largest = 0;
     for (int node = 0; node < s.nodes[term.stage]; ++node)
       for (int l = 0; l < term.levels; ++l) {
         level.columns.push_back(stage_at[term.stage] + node * s.own[term.stage] + term.column + l);
-        level.scale = std::max(level.scale, gram_(level.columns.back(), level.columns.back()));
+        level.largest = std::max(level.largest, gram_(level.columns.back(), level.columns.back()));
       }
     levels_.push_back(std::move(level));
   }
@@ -223,7 +283,7 @@ void SharedFactorization::list_terms() {
                    [](const Level& a, const Level& b) { return a.columns.size() > b.columns.size(); });
 }
 
-void SharedFactorization::choose_box(const std::vector<double>& lambda) {
+void SharedFactorization::choose_box(const std::vector<double>& lambda, double reach) {
   const kernels::Shape& s = model_.shape();
   const auto m = static_cast<Index>(levels_.size());
   // Expected information by the variance ratios: tr(P Z_bZ_b' P Z_cZ_c') / 2 = |Z_b'P Z_c|^2 / 2, where Z'PZ = G (I +
@@ -247,7 +307,7 @@ void SharedFactorization::choose_box(const std::vector<double>& lambda) {
   MatrixXd information(m, m);
   VectorXd rate(m), at(m);
   for (Index b = 0, row = 0; b < m; row += static_cast<Index>(levels_[b].columns.size()), ++b) {
-    const double c = levels_[b].scale, rho = ratio[row];
+    const double c = levels_[b].largest, rho = ratio[row];
     at[b] = std::log1p(c * rho);
     rate[b] = (1 + c * rho) / c;
     for (Index d = 0, column = 0; d < m; column += static_cast<Index>(levels_[d].columns.size()), ++d)
@@ -258,8 +318,10 @@ void SharedFactorization::choose_box(const std::vector<double>& lambda) {
   }
   information = (rate.asDiagonal() * information * rate.asDiagonal()).eval();
   const MatrixXd covariance = information.completeOrthogonalDecomposition().pseudoInverse();
-  for (Index b = 0; b < m; ++b)
-    levels_[b].upper = std::max(smallest_upper, at[b] + reach * std::sqrt(std::max(covariance(b, b), 0.0)));
+  for (Index b = 0; b < m; ++b) {
+    const double x = std::max(smallest_upper, at[b] + reach * std::sqrt(std::max(covariance(b, b), 0.0)));
+    levels_[b].upper_ratio = std::expm1(x) / levels_[b].largest;
+  }
 }
 
 std::vector<SharedFactorization::State> SharedFactorization::add_level(std::size_t index,
@@ -268,7 +330,8 @@ std::vector<SharedFactorization::State> SharedFactorization::add_level(std::size
   const bool last = index + 1 == levels_.size();
   const auto q = static_cast<Index>(level.columns.size());
   const Index left = parents.front().gram.rows() - q;  // the further terms' columns and the tested ones
-  const double degrees = model_.shape().degrees;
+  const int nodes = level.nodes.count();
+  level.smallest = level.largest;
   level.parent.clear();
   level.rotation.clear();
   level.shrink.clear();
@@ -278,47 +341,34 @@ std::vector<SharedFactorization::State> SharedFactorization::add_level(std::size
   for (std::size_t g = 0; g < parents.size(); ++g) {
     const State& state = parents[g];
     level.parent.push_back(state.place);
-    const Spectrum s = spectrum(state.gram.topLeftCorner(q, q), level.scale);
+    const Spectrum s = spectrum(state.gram.topLeftCorner(q, q), level.largest);
+    for (Index i = 0; i < q; ++i)
+      if (s.values[i] > 0) level.smallest = std::min(level.smallest, s.values[i]);
     const MatrixXd rotation = s.whitened * state.rows.topRows(q);
     const MatrixXd cross = s.whitened * state.gram.topRightCorner(q, left);
-    Spectrum plain;
-    MatrixXd plain_cross;
-    const Index terms_left = left - tested();
-    if (!model_.shape().reml) {
-      plain = spectrum(state.plain.topLeftCorner(q, q), level.scale);
-      plain_cross = plain.whitened * state.plain.topRightCorner(q, terms_left);
-    }
     pack(rotation, level.rotation);
-    MatrixXd shrink(level.nodes + 1, q);
-    for (int a = 0; a <= level.nodes; ++a) shrink.row(a) = shrinkage(s.values, level.ratio(a)).transpose();
+    MatrixXd shrink(nodes + 1, q);
+    for (int a = 0; a <= nodes; ++a) shrink.row(a) = shrinkage(s.values, level.ratio(a)).transpose();
     pack(shrink, level.shrink);
     for (Index c = 0; c < tested(); ++c) pack(shrink * cross.col(left - tested() + c).asDiagonal(), level.tested);
 
+    // Nodes go with nodes; of what is held out there is one point.
     const bool is_held_out = index > 0 && g + 1 == parents.size();
-    for (int a = 0; a <= level.nodes; ++a) {
-      // Of a point where all levels are held out there is one; nodes go with nodes.
-      const bool wanted = last || (is_held_out || index == 0 ? true : a < level.nodes);
-      if (!wanted || (!last && is_held_out && a < level.nodes)) continue;
-      const double ratio = level.ratio(a);
-      const VectorXd weight = shrink.row(a).transpose();
+    for (int a = 0; a <= nodes; ++a) {
+      if (!last && (a < nodes ? is_held_out : index > 0 && !is_held_out)) continue;
+      const auto weight = shrink.row(a).transpose().asDiagonal();
       State child;
-      child.place = static_cast<int>(g) * (level.nodes + 1) + a;
-      child.gram = state.gram.bottomRightCorner(left, left) - cross.transpose() * weight.asDiagonal() * cross;
-      const VectorXd& values = model_.shape().reml ? s.values : plain.values;
-      child.log_determinant = state.log_determinant + (ratio * values.array()).log1p().sum();
+      child.place = static_cast<int>(g) * (nodes + 1) + a;
+      child.gram = state.gram.bottomRightCorner(left, left) - cross.transpose() * weight * cross;
       if (last) {
-        determinant_.push_back(std::exp(child.log_determinant / degrees));
         const MatrixXd inverse =
             Eigen::LLT<MatrixXd>(child.gram).matrixL().solve(MatrixXd::Identity(tested(), tested()));
         for (Index c = 0; c < tested(); ++c)
           for (Index e = 0; e <= c; ++e) tested_root_.push_back(inverse(c, e));
         continue;
       }
-      child.rows = state.rows.bottomRows(left) - cross.transpose() * weight.asDiagonal() * rotation;
-      if (!model_.shape().reml)
-        child.plain = state.plain.bottomRightCorner(terms_left, terms_left) -
-                      plain_cross.transpose() * shrinkage(plain.values, ratio).asDiagonal() * plain_cross;
-      if (a == level.nodes)
+      child.rows = state.rows.bottomRows(left) - cross.transpose() * weight * rotation;
+      if (a == nodes)
         held_out = std::move(child);
       else
         children.push_back(std::move(child));
@@ -326,6 +376,70 @@ std::vector<SharedFactorization::State> SharedFactorization::add_level(std::size
   }
   if (!last) children.push_back(std::move(held_out));
   return children;
+}
+
+std::vector<double> SharedFactorization::log_determinants(const std::vector<std::vector<double>>& ratios) const {
+  const kernels::Shape& s = model_.shape();
+  std::vector<int> z;
+  for (const Level& level : levels_) z.insert(z.end(), level.columns.begin(), level.columns.end());
+  MatrixXd gram = select(gram_, z, z);
+  double start = 0;
+  if (s.reml && s.p > 0) {
+    // log|V| + log|X'V^{-1}X| = log|X'X| + the same over Z'P_X Z.
+    const std::vector<int> x = range(s.response - 1 - s.p, s.response - 1);
+    const Eigen::LLT<MatrixXd> factor(select(gram_, x, x));
+    const MatrixXd cross = factor.matrixL().solve(select(gram_, x, z));
+    gram -= cross.transpose() * cross;
+    start = 2 * MatrixXd(factor.matrixL()).diagonal().array().log().sum();
+  }
+  std::vector<double> out;
+  const auto descend = [&](const auto& self, std::size_t index, const MatrixXd& g, double sum) -> void {
+    const auto q = static_cast<Index>(levels_[index].columns.size());
+    const Index left = g.rows() - q;
+    const Spectrum spectral = spectrum(g.topLeftCorner(q, q), levels_[index].largest);
+    const MatrixXd cross = spectral.whitened * g.topRightCorner(q, left);
+    for (double ratio : ratios[index]) {
+      const double here = sum + (ratio * spectral.values.array()).log1p().sum();
+      if (index + 1 == levels_.size())
+        out.push_back(here);
+      else
+        self(self, index + 1,
+             g.bottomRightCorner(left, left) -
+                 cross.transpose() * shrinkage(spectral.values, ratio).asDiagonal() * cross,
+             here);
+    }
+  };
+  descend(descend, 0, gram, start);
+  return out;
+}
+
+void SharedFactorization::choose_determinant_nodes() {
+  const auto values_on_nodes = [&] {
+    std::vector<std::vector<double>> ratios;
+    for (const Level& level : levels_) {
+      const double upper = std::log1p(level.largest * level.upper_ratio);
+      ratios.emplace_back();
+      for (double u : level.determinant_nodes.node) ratios.back().push_back(std::expm1(upper * u / 4) / level.largest);
+    }
+    return log_determinants(ratios);
+  };
+  Series series;
+  for (Level& level : levels_) {
+    level.determinant_nodes.place(most_nodes);
+    series.emplace_back(most_nodes, 0.0);
+  }
+  const std::vector<double> fine = values_on_nodes();
+  raise_coefficients(Eigen::Map<const RowMajor>(fine.data(), static_cast<Index>(fine.size()) / most_nodes, most_nodes),
+                     1.0, series);
+  for (std::size_t l = 0; l < levels_.size(); ++l) {
+    const int count = coefficients_needed(series[l], determinant_accuracy);
+    if (count + 2 > most_nodes)
+      throw ModelError(
+          fmt::format("shared factorization: {} nodes do not reach its accuracy for variance ratios up to {:.3g}",
+                      most_nodes, levels_[l].upper_ratio));
+    levels_[l].determinant_nodes.place(count);
+  }
+  log_determinant_ = values_on_nodes();
 }
 
 void SharedFactorization::make_tables() {
@@ -344,16 +458,13 @@ void SharedFactorization::make_tables() {
   const MatrixXd x_root = factor.matrixL().solve(x.transpose());
   const MatrixXd cross = x_root * gram_ * columns, x_rows = x_root * from_response_;
   State root;
-  root.plain = select(gram_, z, z);
   root.gram = columns.transpose() * gram_ * columns - cross.transpose() * cross;
   root.rows = columns.transpose() * from_response_ - cross.transpose() * x_rows;
-  if (s.reml) root.log_determinant = 2 * MatrixXd(factor.matrixL()).diagonal().array().log().sum();
   root_.clear();
   MatrixXd both(x_.cols() + tested(), entries);
   both << x_rows, root.rows.bottomRows(tested());
   pack(both, root_);
 
-  determinant_.clear();
   tested_root_.clear();
   std::vector<State> states{root};
   for (std::size_t l = 0; l < levels_.size(); ++l) states = add_level(l, states);
@@ -364,30 +475,47 @@ void SharedFactorization::make_tables() {
       for (double inner : levels_[l].held_out) next.push_back(outer * inner);
     held_out_row_ = std::move(next);
   }
+  std::vector<std::vector<double>> ratios;
+  for (const Level& level : levels_) {
+    ratios.emplace_back();
+    for (int a = 0; a < level.nodes.count(); ++a) ratios.back().push_back(level.ratio(a));
+  }
+  determinant_ = log_determinants(ratios);
+  for (double& value : determinant_) value = std::exp(value / s.degrees);
 
   kernels::Interpolant& t = interpolant_;
   t.levels = static_cast<int>(levels_.size());
   for (std::size_t l = 0; l < levels_.size(); ++l) {
     const Level& from = levels_[l];
-    t.level[l] = {from.term,           static_cast<int>(from.columns.size()),
-                  from.nodes,          static_cast<int>(from.parent.size()),
-                  from.parent.data(),  from.rotation.data(),
-                  from.shrink.data(),  from.tested.data(),
-                  from.scale,          from.upper,
-                  from.node.data(),    from.weight.data(),
-                  from.held_out.data()};
+    kernels::InterpolantLevel& to = t.level[l];
+    to.term = from.term;
+    to.columns = static_cast<int>(from.columns.size());
+    to.nodes = from.nodes.view();
+    to.logarithmic = from.logarithmic;
+    to.scale = from.scale;
+    to.upper = from.upper();
+    to.held_out = from.held_out.data();
+    to.determinant_nodes = from.determinant_nodes.view();
+    to.determinant_scale = from.largest;
+    to.determinant_upper = std::log1p(from.largest * from.upper_ratio);
+    to.parents = static_cast<int>(from.parent.size());
+    to.parent = from.parent.data();
+    to.rotation = from.rotation.data();
+    to.shrink = from.shrink.data();
+    to.tested = from.tested.data();
   }
   t.response = s.response;
   t.streamed = s.nodes[0] * s.own[0];
   t.x_rows = static_cast<int>(x_.cols());
   t.tested = static_cast<int>(tested());
   t.root = root_.data();
-  t.determinant = determinant_.data();
   t.tested_root = tested_root_.data();
   t.held_out_row = held_out_row_.data();
+  t.log_determinant = log_determinant_.data();
+  t.determinant = determinant_.data();
   t.degrees = s.degrees;
   t.constant = s.constant;
-  t.tolerance = 3 * accuracy;
+  t.tolerance = held_out_tolerance;
 }
 
 std::vector<std::vector<double>> SharedFactorization::sample_responses(const std::vector<double>& lambda) const {
@@ -414,82 +542,84 @@ std::vector<std::vector<double>> SharedFactorization::sample_responses(const std
   add(std::vector<double>(s.lambdas, 0.0), 2);
   for (const Level& level : levels_) {
     std::vector<double> far = lambda;
-    far[s.term[level.term].lambda] = std::sqrt(std::expm1(level.upper) / level.scale);
+    far[s.term[level.term].lambda] = std::sqrt(level.upper_ratio);
     add(far, 2);
   }
   return responses;
 }
 
 void SharedFactorization::choose_nodes(const std::vector<std::vector<double>>& responses) {
+  for (Level& level : levels_) {
+    level.logarithmic = true;
+    level.scale = level.largest;
+  }
+  const std::vector<int> logarithmic = nodes_needed(responses);
+  // Where eigenvalues range from l to L, c = sqrt(l L) puts the singularities as far off to the left as to the right.
+  for (Level& level : levels_) {
+    level.logarithmic = false;
+    level.scale = std::sqrt(level.smallest * level.largest);
+  }
+  const std::vector<int> bounded = nodes_needed(responses);
+  for (std::size_t l = 0; l < levels_.size(); ++l) {
+    Level& level = levels_[l];
+    level.logarithmic = logarithmic[l] <= bounded[l];
+    if (level.logarithmic) level.scale = level.largest;
+    const int nodes = std::min(logarithmic[l], bounded[l]);
+    if (nodes > most_nodes)
+      throw ModelError(
+          fmt::format("shared factorization: {} nodes do not reach its accuracy for variance ratios up to {:.3g}",
+                      most_nodes, level.upper_ratio));
+    level.place_nodes(nodes);
+  }
+  make_tables();
+}
+
+std::vector<int> SharedFactorization::nodes_needed(const std::vector<std::vector<double>>& responses) {
   // One grid that is fine enough to see where the Chebyshev series of every term ends.
+  std::vector<int> needed(levels_.size());
   for (Level& level : levels_) level.place_nodes(first_nodes);
-  while (true) {
+  for (bool fine = false; !fine;) {
     double bytes = 8, parents = 1;
     for (const Level& level : levels_) {
-      bytes += 8 * parents * static_cast<double>(level.columns.size()) * (interpolant_.response + level.nodes);
-      parents *= level.nodes;
+      bytes += 8 * parents * static_cast<double>(level.columns.size()) *
+               (model_.shape().response + level.nodes.count() * (1.0 + static_cast<double>(tested())));
+      parents *= level.nodes.count();
     }
     if (bytes > most_bytes)
       throw ModelError(fmt::format("shared factorization: its tables would take {:.0f} MB, the bound is {:.0f} MB",
                                    bytes / 1e6, most_bytes / 1e6));
     make_tables();
-    std::vector<double> memory;
-    const kernels::InterpolantMemory<double> arrays = double_memory(interpolant_, memory);
-    const kernels::InterpolantGrid grid(interpolant_);
-    std::vector<std::vector<double>> series(levels_.size());  // per level: largest coefficient of each degree
-    for (std::size_t l = 0; l < levels_.size(); ++l) series[l].assign(levels_[l].nodes, 0.0);
-    for (const std::vector<double>& response : responses) {
-      kernels::tabulate<double>(interpolant_, response.data(), arrays);
-      for (int model = 0; model < (tested() > 0 ? 2 : 1); ++model) {
-        const double* phi = arrays.phi[model];
-        const auto at = [&](int row, int a) { return phi[static_cast<std::size_t>(row) * grid.stride + a]; };
-        double lowest = std::numeric_limits<double>::infinity();
-        for (int row = 0; row < grid.node_rows; ++row)
-          for (int a = 0; a < grid.nodes; ++a) lowest = std::min(lowest, at(row, a));
-        int step = 1;
-        for (int l = static_cast<int>(levels_.size()) - 1; l >= 0; --l) {
-          const int n = levels_[l].nodes;
-          const bool inner = l + 1 == static_cast<int>(levels_.size());
-          for (int row = 0; row < grid.node_rows; ++row)
-            for (int a = 0; a < grid.nodes; ++a) {
-              if (inner ? a > 0 : row / step % n > 0) continue;
-              for (int degree = 0; degree < n; ++degree) {
-                double c = 0;
-                for (int e = 0; e < n; ++e) {
-                  const double value = inner ? at(row, e) : at(row + e * step, a);
-                  const double half = e == 0 || e == n - 1 ? 0.5 : 1.0;
-                  // Nodes ascend: cos(pi e / (n - 1)) runs backwards, which only changes signs.
-                  c += half * value * std::cos(std::numbers::pi * degree * e / (n - 1));
-                }
-                const double share = std::abs(c) * 2 / (n - 1) * interpolant_.degrees / lowest;
-                series[l][degree] = std::max(series[l][degree], share);
-              }
-            }
-          if (!inner) step *= n;
-        }
-      }
-    }
-    bool fine = true;
+    const Series series = largest_coefficients(responses);
+    fine = true;
     for (std::size_t l = 0; l < levels_.size(); ++l) {
-      int count = levels_[l].nodes;
-      double tail = 0;
-      while (count > fewest_nodes && tail + series[l][count - 1] < series_accuracy) tail += series[l][--count];
-      if (count > levels_[l].nodes - 2 && levels_[l].nodes < most_nodes) {
-        levels_[l].place_nodes(levels_[l].nodes + 6);
-        fine = false;
-      } else if (count > levels_[l].nodes - 2) {
-        throw ModelError(
-            fmt::format("shared factorization: {} nodes do not reach its accuracy up to a variance ratio of {:.3g}",
-                        most_nodes, levels_[l].ratio(levels_[l].nodes - 1)));
-      } else if (fine) {
-        series[l].resize(count);
-      }
+      Level& level = levels_[l];
+      needed[l] = coefficients_needed(series[l], series_accuracy);
+      if (needed[l] + 2 <= level.nodes.count()) continue;
+      needed[l] = most_nodes + 1;
+      if (level.nodes.count() + more_nodes > most_nodes) continue;
+      level.place_nodes(level.nodes.count() + more_nodes);
+      fine = false;
     }
-    if (!fine) continue;
-    for (std::size_t l = 0; l < levels_.size(); ++l) levels_[l].place_nodes(static_cast<int>(series[l].size()));
-    make_tables();
-    return;
   }
+  return needed;
+}
+
+std::vector<std::vector<double>> SharedFactorization::largest_coefficients(
+    const std::vector<std::vector<double>>& responses) const {
+  std::vector<double> memory;
+  const kernels::InterpolantMemory<double> arrays = double_memory(interpolant_, memory);
+  const kernels::InterpolantGrid grid(interpolant_);
+  Series series;
+  for (const Level& level : levels_) series.emplace_back(level.nodes.count(), 0.0);
+  for (const std::vector<double>& response : responses) {
+    kernels::tabulate<double>(interpolant_, response.data(), arrays);
+    for (int model = 0; model < (tested() > 0 ? 2 : 1); ++model) {
+      const Eigen::Map<const RowMajor> r2(arrays.r2[model], grid.rows, grid.stride);
+      const auto nodes = r2.topLeftCorner(grid.node_rows, grid.nodes);
+      raise_coefficients(nodes, interpolant_.degrees / nodes.minCoeff(), series);
+    }
+  }
+  return series;
 }
 
 double SharedFactorization::measure_error(const std::vector<std::vector<double>>& responses) const {
@@ -508,11 +638,10 @@ double SharedFactorization::measure_error(const std::vector<std::vector<double>>
       double u[kernels::max_interpolated];
       for (int l = 0; l < t.levels; ++l) {
         u[l] = point == 0 ? optimum.u[l] : 4 * static_cast<double>(generator() >> 11) * 0x1p-53;
-        const double rho = std::expm1(u[l] * t.level[l].upper / 4) / t.level[l].scale;
-        lambda[s.term[t.level[l].term].lambda] = std::sqrt(std::max(rho, 0.0));
+        lambda[s.term[t.level[l].term].lambda] = std::sqrt(std::max(levels_[l].ratio_at(u[l]), 0.0));
       }
-      const double value =
-          t.degrees * std::log(kernels::interpolate<double>(t, arrays.phi[model], u, arrays).phi) + t.constant;
+      const double value = t.degrees * std::log(kernels::interpolate_r2<double>(t, arrays.r2[model], u, arrays).value) +
+                           kernels::interpolate_determinant<double>(t, u, arrays).value + t.constant;
       const double exact = kernels::cpu_kernels()
                                .evaluate(s, model_.design(), response.data(), lambda.data(), scratch.data(), false)
                                .deviance;
@@ -525,18 +654,19 @@ double SharedFactorization::measure_error(const std::vector<std::vector<double>>
 
 double SharedFactorization::operations() const {
   const double entries = interpolant_.response - 1;
-  double sum = entries * static_cast<double>(x_.cols() + tested()), points = 1;
+  double sum = entries * static_cast<double>(x_.cols() + tested()), points = 1, determinant_points = 1;
   for (const Level& level : levels_) {
     sum += static_cast<double>(level.parent.size()) * static_cast<double>(level.columns.size()) *
-           (entries + (level.nodes + 1) * (1 + static_cast<double>(tested())));
-    points *= level.nodes;
+           (entries + (level.nodes.count() + 1) * (1 + static_cast<double>(tested())));
+    points *= level.nodes.count();
+    determinant_points *= level.determinant_nodes.count();
   }
-  // Seven evaluations of the interpolants, and the search of the grid.
-  return sum + points * 30;
+  return sum + evaluations_a_fit * 3 * (points + determinant_points) * (tested() > 0 ? 2 : 1);
 }
 
 std::size_t SharedFactorization::bytes() const {
-  std::size_t sum = root_.size() + determinant_.size() + tested_root_.size() + held_out_row_.size();
+  std::size_t sum =
+      root_.size() + tested_root_.size() + held_out_row_.size() + log_determinant_.size() + determinant_.size();
   for (const Level& level : levels_) sum += level.rotation.size() + level.shrink.size() + level.tested.size();
   return 8 * sum;
 }

@@ -17,13 +17,17 @@ namespace batchlmm {
 /// ones.
 class SharedFactorization {
 public:
+  static constexpr double default_reach = 6;
+
   /// @param model   gives the response vectors; by ML, or by REML where nothing is tested
   /// @param x       columns of the smaller model's X in the gauge of `model`'s X (p x p0, orthonormal): what is left of
   ///                `model`'s X is tested
   /// @param lambda  generating factors of the model's terms, kernels' order and gauge
+  /// @param reach   the box reaches this many standard deviations of an estimate beyond the generating value
   /// @throws ModelError  saying why, where the model is not for this tier (`obstacle`), or where the interpolant does
   ///                     not reach its accuracy
-  SharedFactorization(const Model& model, const Eigen::MatrixXd& x, const std::vector<double>& lambda);
+  SharedFactorization(const Model& model, const Eigen::MatrixXd& x, const std::vector<double>& lambda,
+                      double reach = default_reach);
   SharedFactorization(const SharedFactorization&) = delete;
   SharedFactorization& operator=(const SharedFactorization&) = delete;
 
@@ -44,27 +48,48 @@ public:
 
 private:
   struct State;
+  /// Chebyshev points on [0, 4].
+  struct Nodes {
+    std::vector<double> node, weight;
+    void place(int count);
+    [[nodiscard]] int count() const { return static_cast<int>(node.size()); }
+    [[nodiscard]] kernels::InterpolantNodes view() const { return {count(), node.data(), weight.data()}; }
+  };
   /// One term: kernels::InterpolantLevel with its memory.
   struct Level {
     int term = 0;
     std::vector<int> columns;  ///< Z's, as entries of the response vector
-    double scale = 1, upper = 1;
-    int nodes = 0;
+    double largest = 1;        ///< diagonal entry of Z'Z
+    double smallest = 1;       ///< eigenvalue of Z'PZ at the grid points of the levels before, of those that are not 0
+    double upper_ratio = 1;    ///< the box's edge
+    bool logarithmic = true;
+    double scale = 1;
+    Nodes nodes, determinant_nodes;
     double held_out_node = 0;
-    std::vector<double> node, weight, held_out;
+    std::vector<double> held_out;
     std::vector<int> parent;
     std::vector<double> rotation, shrink, tested;
-    /// Variance ratio at a node or, after them, at what is held out.
-    [[nodiscard]] double ratio(int abscissa) const;
     void place_nodes(int count);
+    [[nodiscard]] double upper() const;              ///< the box's edge in r^2's coordinate
+    [[nodiscard]] double ratio_at(double u) const;   ///< u in [0, 4]
+    [[nodiscard]] double ratio(int abscissa) const;  ///< at a node or, after them, at what is held out
   };
 
   void cross_products();
   void list_terms();
-  void choose_box(const std::vector<double>& lambda);
+  void choose_box(const std::vector<double>& lambda, double reach);
   void choose_nodes(const std::vector<std::vector<double>>& responses);
+  void choose_determinant_nodes();
+  /// Nodes that each level's Chebyshev series needs in its present coordinate.
+  [[nodiscard]] std::vector<int> nodes_needed(const std::vector<std::vector<double>>& responses);
+  /// Per level and degree, the largest coefficient of r^2's Chebyshev series along any line of the grid, in units of
+  /// the deviance.
+  [[nodiscard]] std::vector<std::vector<double>> largest_coefficients(
+      const std::vector<std::vector<double>>& responses) const;
   void make_tables();
   [[nodiscard]] std::vector<State> add_level(std::size_t index, const std::vector<State>& parents);
+  /// log|V| (REML: + log|X'V^{-1}X|) at all combinations of the levels' ratios, the first level outermost.
+  [[nodiscard]] std::vector<double> log_determinants(const std::vector<std::vector<double>>& ratios) const;
   [[nodiscard]] std::vector<std::vector<double>> sample_responses(const std::vector<double>& lambda) const;
   [[nodiscard]] double measure_error(const std::vector<std::vector<double>>& responses) const;
   [[nodiscard]] Eigen::Index tested() const { return tested_.cols(); }
@@ -74,7 +99,7 @@ private:
   Eigen::MatrixXd gram_;           ///< cross-products of Z's and X's columns, by entries of the response vector
   Eigen::MatrixXd from_response_;  ///< Z'y and X'y, by the same entries, from a response vector
   std::vector<Level> levels_;
-  std::vector<double> root_, determinant_, tested_root_, held_out_row_;
+  std::vector<double> root_, tested_root_, held_out_row_, log_determinant_, determinant_;
   kernels::Interpolant interpolant_;
   double error_ = 0;
 };

@@ -102,7 +102,7 @@ std::string SharedFactorizationEngine::obstacle(const BootstrapModels& models) {
   return {};
 }
 
-SharedFactorizationEngine::SharedFactorizationEngine(const BootstrapModels& models) : streaming_(models) {
+SharedFactorizationEngine::SharedFactorizationEngine(const BootstrapModels& models, double reach) : streaming_(models) {
   const Model &null = *models.null, &full = *models.full;
   const std::vector<double> embedded = models.embedding->apply(null, full, models.lambda);
   job_.bootstrap = &streaming_.job();
@@ -111,11 +111,11 @@ SharedFactorizationEngine::SharedFactorizationEngine(const BootstrapModels& mode
     const kernels::Sampler& sampler = job_.bootstrap->sampler;
     using RowMajor = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
     const Eigen::MatrixXd x = Eigen::Map<const RowMajor>(sampler.null_x, full.shape().p, sampler.null_p);
-    null_tables_ = std::make_unique<SharedFactorization>(full, x, embedded);
+    null_tables_ = std::make_unique<SharedFactorization>(full, x, embedded, reach);
   } else {
     const auto all = [](const Model& m) { return Eigen::MatrixXd::Identity(m.shape().p, m.shape().p); };
-    null_tables_ = std::make_unique<SharedFactorization>(null, all(null), models.lambda);
-    full_tables_ = std::make_unique<SharedFactorization>(full, all(full), embedded);
+    null_tables_ = std::make_unique<SharedFactorization>(null, all(null), models.lambda, reach);
+    full_tables_ = std::make_unique<SharedFactorization>(full, all(full), embedded, reach);
     job_.full = full_tables_->interpolant();
   }
   job_.null = null_tables_->interpolant();

@@ -14,8 +14,9 @@ namespace batchlmm {
 
 class SharedFactorizationEngine final : public ReplicateEngine {
 public:
+  /// @param reach  of the tables' box (SharedFactorization)
   /// @throws ModelError where the models are not for this tier (SharedFactorization)
-  explicit SharedFactorizationEngine(const BootstrapModels& models);
+  explicit SharedFactorizationEngine(const BootstrapModels& models, double reach = SharedFactorization::default_reach);
 
   /// Why this tier does not take the models, or does not pay for them; empty where it does.
   static std::string obstacle(const BootstrapModels& models);
