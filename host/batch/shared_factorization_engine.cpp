@@ -9,6 +9,7 @@
 #include "batchlmm/error.hpp"
 #include "host/batch/chunk_buffers.hpp"
 #include "host/batch/sampler_data.hpp"
+#include "host/model/criterion.hpp"
 #include "kernels/cpu.hpp"
 
 namespace batchlmm {
@@ -23,26 +24,6 @@ constexpr int fewest_random_effects = 60;
 constexpr double usual_evaluations = 3.5;
 
 int random_effects(const kernels::Shape& s) { return s.response - 1 - s.p; }
-
-/// Multiply-adds of a fit by the streaming tier, about: value, gradient and exact Hessian.
-double streaming_operations(const kernels::Shape& s) {
-  const auto columns = [](double n) { return n * (n + 1) / 2; };
-  double sum = 0;
-  int lower = 0;
-  for (int t = 0; t <= s.stages; ++t) {
-    const double own = s.own[t], outer = s.outer[t];
-    int here = 0;
-    for (int b = 0; b < s.terms; ++b)
-      if (s.term[b].stage == t) here += kernels::triangle_size(s.term[b].k);
-    double node = own * columns(outer) * (1 + here);
-    if (t > 0)
-      node +=
-          own * own * own * (3 + 3.0 * lower) + own * own * outer * (3 + 2.0 * lower) + own * columns(outer) * lower;
-    sum += s.nodes[t] * node;
-    lower += here;
-  }
-  return usual_evaluations * sum;
-}
 
 /// beta and r^2 at the optima that stand in `results`, from one evaluation of the streaming kernels each: a fit whose
 /// first step is its last.
@@ -97,7 +78,7 @@ std::string SharedFactorizationEngine::obstacle(const BootstrapModels& models) {
   const bool same = same_random_effects(null, full);
   double here = SharedFactorization::predicted_operations(full, same ? full.shape().p - null.shape().p : 0);
   if (!same) here += SharedFactorization::predicted_operations(null, 0);
-  const double there = streaming_operations(full.shape()) + (models.refit() ? 0 : streaming_operations(null.shape()));
+  const double there = usual_evaluations * (kernel_operations(full) + (models.refit() ? 0 : kernel_operations(null)));
   if (here > 0.5 * there) return fmt::format("{:.2g} multiply-adds a replicate, and {:.2g} by streaming", here, there);
   return {};
 }
