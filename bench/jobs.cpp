@@ -11,7 +11,6 @@
 /// "check COUNT FIRST": the same replicates once more from every starting point to full precision, and how many differ.
 /// With --replicates the one order is given on the command line and standard input is left alone.
 #include <sys/resource.h>
-#include <unistd.h>
 
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
@@ -90,14 +89,14 @@ private:
   Clock::time_point start_;
 };
 
-/// Largest and present resident memory of this process, kB.
+/// Largest and present resident memory of this process, kB; getrusage would count the parent's too.
 Json memory() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  std::ifstream statm("/proc/self/statm");
-  long pages = 0, resident = 0;
-  statm >> pages >> resident;
-  return {{"peak_kb", usage.ru_maxrss}, {"resident_kb", resident * (sysconf(_SC_PAGESIZE) / 1024)}};
+  std::ifstream status("/proc/self/status");
+  Json memory;
+  for (std::string line; std::getline(status, line);)
+    for (const auto& [field, key] : {std::pair("VmHWM:", "peak_kb"), std::pair("VmRSS:", "resident_kb")})
+      if (line.rfind(field, 0) == 0) memory[key] = std::stol(line.substr(line.find(':') + 1));
+  return memory;
 }
 
 Json size_of(const Model& model) {

@@ -9,6 +9,7 @@
 
 #include "host/batch/chunk_buffers.hpp"
 #include "host/batch/large_engine.hpp"
+#include "host/batch/shared_factorization_engine.hpp"
 #include "host/batch/starts.hpp"
 #include "host/batch/streaming_engine.hpp"
 #include "host/batch/tier.hpp"
@@ -89,7 +90,9 @@ private:
 using Reference = std::function<void(kernels::BootstrapChunk&)>;
 
 Reference reference_of(const ReplicateEngine& engine, const Model& null, const Model* full) {
-  if (const auto* streaming = dynamic_cast<const StreamingEngine*>(&engine)) {
+  const auto* streaming = dynamic_cast<const StreamingEngine*>(&engine);
+  if (const auto* shared = dynamic_cast<const SharedFactorizationEngine*>(&engine)) streaming = &shared->streaming();
+  if (streaming != nullptr) {
     return [job = streaming->job(), null_starts = std::vector<double>(),
             full_starts = std::vector<double>()](kernels::BootstrapChunk& chunk) mutable {
       kernels::cpu_kernels().bootstrap(every_start(job, null_starts, full_starts), chunk);

@@ -6,7 +6,6 @@ A made table is written once to build/bench/data and read by every program of a 
 import csv
 import hashlib
 import math
-import pathlib
 import random
 
 from .processes import ROOT, shown
@@ -22,6 +21,7 @@ def _read(path):
 
 
 def _write(name, header, rows):
+    """Rows may be a generator: large tables are never held, since a child's largest memory counts its parent's."""
     MADE.mkdir(parents=True, exist_ok=True)
     path = MADE / f"{name}.csv"
     temporary = path.with_suffix(".part")
@@ -115,23 +115,25 @@ def insteval():
     published = SHARED / "reference" / "insteval.csv"
     header = ["s", "d", "service", "dept", "y"]
     if published.exists():
-        rows = [("s" + r["s"], "d" + r["d"], r["service"], "k" + r["dept"], r["y"]) for r in _read(published)]
-        return _write("insteval", header, rows)
+        with open(published, encoding="utf-8", newline="") as file:
+            return _write("insteval", header, (("s" + r["s"], "d" + r["d"], r["service"], "k" + r["dept"], r["y"])
+                                               for r in csv.DictReader(file)))
+    return _write("insteval", header, _simulated_insteval())
+
+
+def _simulated_insteval():
     draw = random.Random(5)
     students = [draw.gauss(0, 0.32) for _ in range(2972)]
     lecturers = [draw.gauss(0, 0.51) for _ in range(1128)]
     departments = {(k, v): draw.gauss(0, 0.10) for k in range(14) for v in (0, 1)}
     # A few lecturers are rated by many, most by some; a lecturer is of one department.
     weights = [math.exp(draw.gauss(0, 0.8)) for _ in lecturers]
-    rows = []
     for j in range(73_421):
         s = j % len(students) if j < 2 * len(students) else draw.randrange(len(students))
         d = j % len(lecturers) if j < 2 * len(lecturers) else draw.choices(range(len(lecturers)), weights)[0]
         k, v = d % 14, int(draw.random() < 0.43)
         mean = 3.28 - 0.05 * v + students[s] + lecturers[d] + departments[k, v]
-        rows.append((f"s{s + 1}", f"d{d + 1}", v, f"k{k + 1}",
-                     min(5, max(1, round(mean + draw.gauss(0, 1.18))))))
-    return _write("insteval", header, rows)
+        yield f"s{s + 1}", f"d{d + 1}", v, f"k{k + 1}", min(5, max(1, round(mean + draw.gauss(0, 1.18))))
 
 
 # ------------------------------------------------------------------------------------------------- scaling curves
@@ -142,11 +144,14 @@ def days(subjects, rows_each):
     if path.exists():  # a million rows take seconds
         return path
     draw = random.Random(6)
-    rows = []
-    for s in range(subjects):
-        a, b = draw.gauss(250, 25), draw.gauss(10, 6)
-        rows.extend((f"g{s + 1}", t % 10, f"{a + b * (t % 10) + draw.gauss(0, 25):.2f}") for t in range(rows_each))
-    return _write(name, ["Subject", "Days", "Reaction"], rows)
+
+    def rows():
+        for s in range(subjects):
+            a, b = draw.gauss(250, 25), draw.gauss(10, 6)
+            for t in range(rows_each):
+                yield f"g{s + 1}", t % 10, f"{a + b * (t % 10) + draw.gauss(0, 25):.2f}"
+
+    return _write(name, ["Subject", "Days", "Reaction"], rows())
 
 
 def slopes(k):
@@ -186,5 +191,8 @@ def facts(name, path):
     simulated = ((name.startswith("kb07") and not (SHARED / "data" / "kb07.csv").exists())
                  or (name == "insteval" and not (SHARED / "reference" / "insteval.csv").exists())
                  or name == "subjects_items")
-    return {"name": name, "file": shown(path), "simulated": simulated,
-            "sha256": hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()}
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for block in iter(lambda: file.read(1 << 16), b""):
+            digest.update(block)
+    return {"name": name, "file": shown(path), "simulated": simulated, "sha256": digest.hexdigest()}

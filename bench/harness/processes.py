@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import resource
 import select
 import shutil
 import signal
@@ -44,11 +45,14 @@ def on_core(command, core):
 
 @dataclass
 class Run:
-    """One process: wall-clock and CPU seconds, largest resident memory, and what it wrote to standard output."""
+    """One process: wall-clock and CPU seconds, largest resident memory, and what it wrote to standard output.
+
+    The system counts the memory of the process that started it too: None where it was not larger than ours.
+    """
 
     seconds: float
     cpu_seconds: float
-    peak_kb: int
+    peak_kb: int | None
     output: str
 
 
@@ -79,7 +83,9 @@ def run(command, environment=None, timeout=None):
     code = os.waitstatus_to_exitcode(status)
     if code != 0:
         raise BenchmarkError(f"expected exit code 0, found {code}: {readable(command)}: {_last_line(errors)}")
-    return Run(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss, output)
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = usage.ru_maxrss if usage.ru_maxrss > own else None
+    return Run(seconds, usage.ru_utime + usage.ru_stime, peak, output)
 
 
 def _wait(process, deadline):

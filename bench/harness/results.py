@@ -84,10 +84,11 @@ def rows(result):
             + (f", {accuracy['wrong_optimum']} WRONG" if accuracy["wrong_optimum"] else ""))
         share = case.get("ceiling")
         count = case.get("instructions", {}).get("per_replicate")
+        peak = case["memory"]["peak_kb"]
         tier = case.get("facts", {}).get("tier", "")
         own = (name, tier, number(case["rates"]["batchlmm"]["median"]))
         other = (checked, number(count), f"{100 * share['share']:.0f} %" if share else "-",
-                 f"{case['memory']['peak_kb'] / 1024:.0f}")
+                 f"{peak / 1024:.0f}" if peak else "-")
         for i in range(max(1, len(goals), len(peers))):
             table.append((*(own if i == 0 else ("", "", "")), *(peers[i] if i < len(peers) else ("", "", "")),
                           goals[i] if i < len(goals) else "", *(other if i == 0 else ("", "", "", ""))))
