@@ -3,9 +3,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <array>
 #include <limits>
 #include <random>
 
+#include "host/model/check_model.hpp"
 #include "tests/oracle.hpp"
 
 namespace batchlmm {
@@ -13,7 +16,13 @@ namespace {
 
 using oracle::Kind;
 
-/// Models with crossed effects get dense bases; a batch keeps the streamed rows in order.
+// Under a sanitizer the same work with fewer items.
+#if defined(__SANITIZE_ADDRESS__)
+constexpr std::uint64_t thinned = 100;
+#else
+constexpr std::uint64_t thinned = 1;
+#endif
+
 void expect_single_fit(const BatchFit& item, const std::shared_ptr<const ModelMatrices>& m, Method method) {
   const Fit single = fit(m, method);
   EXPECT_TRUE(is_used(item.status));
@@ -42,7 +51,7 @@ TEST(Batch, ManyResponsesOnOneDesign) {
       }
 
       // Act
-      const std::vector<BatchFit> fits = batch.submit({BackendChoice::cpu, 2}).get();
+      const std::vector<BatchFit> fits = batch.submit({BackendChoice::cpu, 2, {}}).get();
 
       // Assert
       ASSERT_EQ(fits.size(), singles.size());
@@ -72,19 +81,246 @@ TEST(Batch, ManyDesignsOfOneShape) {
       }
 
       // Act
-      const std::vector<BatchFit> fits = batch.fit({BackendChoice::cpu, 1});
+      const std::vector<BatchFit> fits = batch.fit({BackendChoice::cpu, 1, {}});
 
       // Assert
       for (std::size_t i = 0; i < fits.size(); ++i) expect_single_fit(fits[i], singles[i], method);
     }
 }
 
-TEST(Batch, AnotherShapeIsRefused) {
-  Batch batch(oracle::random_model(Kind::crossed, 2, 13), Method::ml);
-  EXPECT_THROW(batch.add(oracle::random_model(Kind::crossed, 1, 13)), ModelError);
-  EXPECT_THROW(batch.add(oracle::random_model(Kind::single, 2, 13)), ModelError);
+TEST(Batch, RefusesWhatDoesNotFitIt) {
+  Batch batch(Method::ml);
+  EXPECT_THROW(batch.add(Eigen::VectorXd::Zero(3)), ModelError);  // no design yet
+  const auto design = oracle::random_model(Kind::crossed, 2, 13);
+  design->x_names = {"(Intercept)", "x", "a:x", "z"};
+  design->x_names.resize(design->X.cols());
+  batch.add_design(design);
+  const Eigen::Index n = design->y.size();
   EXPECT_THROW(batch.add(Eigen::VectorXd::Zero(3)), ModelError);
+  EXPECT_THROW(batch.add(1, design->y), ModelError);
+  EXPECT_THROW(batch.add(DesignVariant{0, {{"w", Eigen::VectorXd::Zero(n)}}, {}, {}}), ModelError);
+  EXPECT_THROW(batch.add(DesignVariant{0, {{"z1", Eigen::VectorXd::Zero(n - 1)}}, {}, {}}), ModelError);
+  EXPECT_THROW(batch.add(DesignVariant{0, {}, {static_cast<std::size_t>(n)}, {}}), ModelError);
+  EXPECT_THROW(batch.add(DesignVariant{0, {}, {}, Eigen::VectorXd::Zero(n + 1)}), ModelError);
   EXPECT_EQ(batch.size(), 0U);
+}
+
+TEST(Batch, AColumnThatAnotherIsMadeOfIsNotExchangedAlone) {
+  const auto design = oracle::random_model(Kind::crossed, 1, 16);
+  design->X.conservativeResize(Eigen::NoChange, 3);
+  design->X.rightCols(2).setRandom();
+  design->x_names = {"(Intercept)", "x", "a:x"};
+  Batch batch(design, Method::ml);
+  const Eigen::VectorXd v = Eigen::VectorXd::Random(design->y.size());
+
+  EXPECT_THROW(batch.add(DesignVariant{0, {{"x", v}}, {}, {}}), ModelError);
+  EXPECT_NO_THROW(batch.add(DesignVariant{0, {{"x", v}, {"a:x", v.cwiseAbs()}}, {}, {}}));
+}
+
+/// A random variant: new values of slopes and covariates, rows missing at random, a response of its own.
+DesignVariant random_variant(const ModelMatrices& m, std::mt19937_64& rng, bool columns, double missing) {
+  std::normal_distribution<double> normal;
+  std::uniform_real_distribution<double> uniform;
+  const auto draw = [&] { return Eigen::VectorXd::NullaryExpr(m.y.size(), [&] { return normal(rng); }); };
+  DesignVariant v;
+  if (columns) {
+    for (std::size_t c = 1; c < m.x_names.size(); ++c) v.columns.push_back({m.x_names[c], draw()});
+    std::vector<std::string> slopes;
+    for (const RandomTerm& term : m.random)
+      for (std::size_t c = 1; c < term.names.size(); ++c)
+        if (std::find(slopes.begin(), slopes.end(), term.names[c]) == slopes.end()) slopes.push_back(term.names[c]);
+    for (const std::string& name : slopes) v.columns.push_back({name, draw()});
+  }
+  for (Eigen::Index i = 0; i < m.y.size(); ++i)
+    if (uniform(rng) < missing) v.missing.push_back(static_cast<std::size_t>(i));
+  v.y = m.y + draw();
+  return v;
+}
+
+std::shared_ptr<ModelMatrices> named_model(Kind kind, int k, std::uint64_t seed) {
+  auto m = oracle::random_model(kind, k, seed);
+  for (Eigen::Index c = 0; c < m->X.cols(); ++c) m->x_names.push_back("x" + std::to_string(c));
+  return m;
+}
+
+TEST(Batch, VariantsAreTheSingleFitsOfWhatTheyStandFor) {
+  for (Kind kind : {Kind::single, Kind::nested, Kind::crossed, Kind::partially_crossed, Kind::nested_and_crossed,
+                    Kind::deep, Kind::same_factor})
+    for (Method method : {Method::ml, Method::reml})
+      for (bool columns : {false, true}) {
+        SCOPED_TRACE(testing::Message() << static_cast<int>(kind) << " " << static_cast<int>(method) << columns);
+        // Arrange: few rows a level, so that whole levels go.
+        const auto design = named_model(kind, 2, 17);
+        Batch batch(design, method);
+        std::mt19937_64 rng(8);
+        std::vector<std::shared_ptr<ModelMatrices>> singles;
+        for (int i = 0; i < 11; ++i) {
+          DesignVariant v = random_variant(*design, rng, columns, i % 3 == 0 ? 0.0 : 0.25);
+          singles.push_back(std::make_shared<ModelMatrices>(variant_matrices(*design, v)));
+          batch.add(std::move(v));
+          batch.add(singles.back());  // the same, written out by the user
+        }
+
+        // Act
+        const std::vector<BatchFit> fits = batch.fit({BackendChoice::cpu, 2, {}});
+
+        // Assert
+        for (std::size_t i = 0; i < fits.size(); ++i) {
+          SCOPED_TRACE(i);
+          const auto& m = singles[i / 2];
+          try {
+            check_model(*m);
+          } catch (const ModelError&) {
+            EXPECT_EQ(fits[i].status, Status::not_positive_definite);
+            continue;
+          }
+          expect_single_fit(fits[i], m, method);
+        }
+      }
+}
+
+TEST(Batch, HasTheSameBitsAloneAndAmongOthers) {
+  // Arrange: three shapes, responses, designs of their own and variants, in one batch and one by one.
+  const std::vector<std::shared_ptr<ModelMatrices>> designs{
+      named_model(Kind::crossed, 1, 18), named_model(Kind::nested, 2, 19), named_model(Kind::single, 1, 20)};
+  Batch all(Method::reml);
+  for (const auto& d : designs) all.add_design(d);
+  std::mt19937_64 rng(9);
+  std::vector<DesignVariant> variants;
+  for (int i = 0; i < 150; ++i) {
+    DesignVariant v = random_variant(*designs[i % 3], rng, i % 2 == 0, i % 5 == 0 ? 0.0 : 0.1);
+    v.design = i % 3;
+    variants.push_back(v);
+  }
+  for (const DesignVariant& v : variants) all.add(v);
+  for (const DesignVariant& v : variants) all.add(v.design, v.y);
+  const std::size_t first =
+      all.add(1, variants.size() / 3, [&](std::uint64_t i, DesignVariant& v) { v = variants[3 * i + 1]; });
+  for (int i = 0; i < 100; ++i) all.add(0, variants[0].y);  // enough for a call of the kernels of their own
+
+  // Act
+  const std::vector<BatchFit> two = all.fit({BackendChoice::cpu, 2, {}}), one = all.fit({BackendChoice::cpu, 1, {}});
+
+  // Assert
+  const auto same = [](const BatchFit& a, const BatchFit& b) {
+    return a.status == b.status && a.criterion == b.criterion && a.theta == b.theta && a.beta == b.beta &&
+           a.sigma == b.sigma && a.boundary == b.boundary && a.evaluations == b.evaluations;
+  };
+  ASSERT_EQ(two.size(), 450U);
+  for (std::size_t i = 0; i < two.size(); ++i) EXPECT_TRUE(same(one[i], two[i])) << i;
+  for (std::size_t i = 0; i < variants.size(); i += 7) {
+    Batch alone(Method::reml);
+    for (const auto& d : designs) alone.add_design(d);
+    alone.add(variants[i]);
+    alone.add(variants[i].design, variants[i].y);
+    const std::vector<BatchFit> fits = alone.fit({BackendChoice::cpu, 1, {}});
+    EXPECT_TRUE(same(fits[0], two[i])) << i;
+    EXPECT_TRUE(same(fits[1], two[variants.size() + i])) << i;
+  }
+  for (std::size_t i = 0; i < variants.size() / 3; ++i) EXPECT_TRUE(same(two[first + i], two[3 * i + 1])) << i;
+  for (std::size_t i = first + variants.size() / 3; i < two.size(); ++i)
+    EXPECT_TRUE(same(two[i], two[variants.size()])) << i;
+}
+
+TEST(Batch, DesignsOfOtherLevelsAndShapesAreFittedToo) {
+  Batch batch(Method::ml);
+  std::vector<std::shared_ptr<ModelMatrices>> singles;
+  for (std::uint64_t seed = 30; seed < 42; ++seed)
+    for (Kind kind : {Kind::single, Kind::crossed}) {
+      singles.push_back(named_model(kind, 1 + static_cast<int>(seed % 2), seed));
+      batch.add(singles.back());
+    }
+
+  const std::vector<BatchFit> fits = batch.fit();
+
+  for (std::size_t i = 0; i < fits.size(); ++i) expect_single_fit(fits[i], singles[i], Method::ml);
+}
+
+TEST(Batch, LargeModelsGoOneAfterAnother) {
+  // Arrange: two crossed factors, the smaller with more levels than the kernels take.
+  const int n = 4000;
+  auto m = std::make_shared<ModelMatrices>();
+  std::mt19937_64 rng(3);
+  std::normal_distribution<double> normal;
+  m->formula = "y ~ x + (1 | a) + (1 | b)";
+  m->offset = Eigen::VectorXd::Zero(n);
+  m->X = Eigen::MatrixXd::Ones(n, 2);
+  m->x_names = {"(Intercept)", "x"};
+  for (double& x : m->X.col(1)) x = normal(rng);
+  m->random.resize(2);
+  m->y = m->X * Eigen::Vector2d(2, 1);
+  for (int t = 0; t < 2; ++t) {
+    RandomTerm& term = m->random[t];
+    term.group = t == 0 ? "a" : "b";
+    term.names = {"(Intercept)"};
+    term.z = Eigen::MatrixXd::Ones(n, 1);
+    const int levels = t == 0 ? 400 : 350;
+    Eigen::VectorXd u(levels);
+    for (int l = 0; l < levels; ++l) {
+      term.levels.push_back(std::to_string(l));
+      u[l] = normal(rng);
+    }
+    for (int i = 0; i < n; ++i) {
+      term.level_of_row.push_back(i < levels ? i : static_cast<int>(rng() % levels));
+      m->y[i] += u[term.level_of_row[i]];
+    }
+  }
+  for (int i = 0; i < n; ++i) {
+    m->y[i] += normal(rng);
+    m->rows.push_back(i);
+  }
+  Batch batch(m, Method::reml);
+  DesignVariant variant{0, {}, {5, 6, 7}, m->y.array() + 1};
+  auto fewer = std::make_shared<const ModelMatrices>(variant_matrices(*m, variant));
+
+  // Act
+  batch.add(3 * m->y);
+  batch.add(fewer);
+  batch.add(variant);
+  const std::vector<BatchFit> fits = batch.fit();
+
+  // Assert
+  auto scaled = std::make_shared<ModelMatrices>(*m);
+  scaled->y *= 3;
+  expect_single_fit(fits[0], scaled, Method::reml);
+  expect_single_fit(fits[1], fewer, Method::reml);
+  expect_single_fit(fits[2], fewer, Method::reml);
+}
+
+TEST(Batch, HandsOutResultsInOrderAndReportsProgress) {
+  // Arrange
+  const auto design = named_model(Kind::single, 1, 21);
+  Batch batch(design, Method::ml);
+  const std::uint64_t n = 150'000 / thinned;
+  batch.add(0, n, [&](std::uint64_t i, DesignVariant& v) { v.y = design->y * (1.0 + static_cast<double>(i % 5)); });
+  std::uint64_t seen = 0, blocks = 0, done = 0, total = 0;
+  std::array<double, 5> sigma{};
+  BatchOptions options{BackendChoice::cpu, 2, [&](std::uint64_t d, std::uint64_t t) {
+                         EXPECT_GT(d, done);
+                         done = d;
+                         total = t;
+                       }};
+
+  // Act
+  batch.fit_each(
+      [&](std::uint64_t first, std::span<const BatchFit> fits) {
+        EXPECT_EQ(first, seen);
+        for (const BatchFit& f : fits) {
+          double& s = sigma[seen++ % 5];
+          if (s == 0) s = f.sigma;
+          EXPECT_EQ(f.sigma, s);
+        }
+        ++blocks;
+      },
+      options);
+
+  // Assert
+  EXPECT_EQ(seen, n);
+  EXPECT_EQ(done, n);
+  EXPECT_EQ(total, n);
+  EXPECT_NEAR(sigma[3], 4 * sigma[0], 1e-6 * sigma[3]);
+  EXPECT_TRUE(blocks > 1 || thinned > 1);
+  EXPECT_LT(batch.memory(options), 1e8);
 }
 
 TEST(Batch, AResponseThatIsNotFiniteIsReportedAndHarmsNoOther) {

@@ -2,202 +2,634 @@
 
 #include <fmt/format.h>
 
-#include <Eigen/QR>
 #include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <exception>
+#include <limits>
+#include <map>
 #include <mutex>
-#include <string>
 #include <thread>
+#include <utility>
 
 #include "batchlmm/error.hpp"
+#include "host/batch/batch_layouts.hpp"
+#include "host/batch/cost.hpp"
 #include "host/batch/starts.hpp"
 #include "host/model/check_model.hpp"
-#include "host/model/model.hpp"
+#include "host/model/criterion.hpp"
+#include "host/model/memory.hpp"
+#include "host/model/optimize.hpp"
 #include "kernels/cpu.hpp"
 #include "kernels/cuda.hpp"
 
 namespace batchlmm {
 namespace {
 
-/// Items that one call of the kernels takes: enough to keep the lanes full, few enough to share among threads.
-constexpr std::uint64_t items_a_call = 512;
+constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 
-/// What differs between the shapes of two models, or nothing.
-std::string difference(const kernels::Shape& a, const kernels::Shape& b) {
-  if (a.p != b.p) return fmt::format("{} fixed effects instead of {}", b.p, a.p);
-  if (a.degrees != b.degrees) return fmt::format("{} degrees of freedom instead of {}", b.degrees, a.degrees);
-  if (a.terms != b.terms) return fmt::format("{} random-effects terms instead of {}", b.terms, a.terms);
-  if (a.stages != b.stages) return fmt::format("its factors are nested differently");
-  for (int t = 0; t < a.terms; ++t) {
-    const kernels::TermShape &x = a.term[t], &y = b.term[t];
-    if (x.k != y.k) return fmt::format("a random-effects term has {} columns instead of {}", y.k, x.k);
-    if (x.stage != y.stage || x.levels != y.levels || x.column != y.column)
-      return "its grouping factors have other levels";
+/// Items whose results are kept together before they are handed out.
+constexpr std::uint64_t block_length = 1U << 16U;
+/// Items that one call of the kernels takes: enough to keep the lanes full, few enough to share among threads; fewer
+/// where their designs take much memory, more for a device.
+constexpr std::uint64_t most_a_call = 512, fewest_a_call = 64, most_a_device_call = 1U << 14U;
+constexpr double call_bytes = 16e6, device_call_bytes = 1e9;
+/// Bytes of one BatchFit with its vectors on the heap, for small models.
+constexpr double fit_bytes = 256;
+
+/// Consecutive items of one kind.
+struct Range {
+  enum class Kind : std::uint8_t { response, own_design, variant, generated };
+  std::uint64_t first = 0, count = 0;
+  Kind kind = Kind::response;
+  int design = 0;      ///< index among the known designs
+  std::size_t at = 0;  ///< of its first item's data
+};
+
+struct OwnDesign {
+  std::shared_ptr<const ModelMatrices> matrices;
+  Renumbered renumbered;
+};
+
+struct Generator {
+  std::size_t design;  ///< as the user numbers them
+  std::function<void(std::uint64_t, DesignVariant&)> make;
+};
+
+struct VariantItem {
+  DesignVariant variant;
+  ExchangedColumns exchanged;
+};
+
+/// An item in its range.
+struct ItemRef {
+  const Range* range = nullptr;
+  std::uint64_t within = 0;
+  std::uint32_t result = 0;  ///< index in the block
+};
+
+/// Items for one call of the kernels.
+struct Call {
+  int lanes = 0;
+  int shared_design = -1;  ///< known design of all of them; -1: designs of their own
+  std::size_t begin = 0, end = 0;
+};
+
+BatchFit without_fit(Status status, Eigen::Index theta, Eigen::Index p, std::size_t terms) {
+  BatchFit fit;
+  fit.status = status;
+  fit.criterion = fit.sigma = nan;
+  fit.theta = Eigen::VectorXd::Constant(theta, nan);
+  fit.beta = Eigen::VectorXd::Constant(p, nan);
+  fit.boundary.assign(terms, false);
+  return fit;
+}
+
+Eigen::Index theta_length(const kernels::Shape& s) { return s.parameters; }
+
+/// theta and the terms' boundaries from the kernels' lambda.
+/// @param map  map(b): the gauge of kernel term b, k x k
+template <class TermOf, class Map>
+void set_theta(const kernels::Shape& s, const double* lambda, std::uint32_t boundary, const TermOf& term_of,
+               const Map& map, BatchFit& fit) {
+  fit.theta.resize(theta_length(s));
+  fit.boundary.assign(s.terms, false);
+  std::array<Eigen::Index, kernels::max_terms + 1> at{};
+  for (int b = 0; b < s.terms; ++b) at[term_of(b) + 1] = kernels::triangle_size(s.term[b].k);
+  for (int t = 0; t < s.terms; ++t) at[t + 1] += at[t];
+  for (int b = 0; b < s.terms; ++b) {
+    const int k = s.term[b].k, t = term_of(b);
+    const double* l = lambda + s.term[b].lambda;
+    fit.boundary[t] = (boundary >> b & 1U) != 0;
+    if (k == 1) {
+      fit.theta[at[t]] = std::abs(l[0] / map(b)[0]);
+      continue;
+    }
+    using RowMajor = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+    const Eigen::MatrixXd user =
+        user_lambda(Eigen::Map<const Eigen::MatrixXd>(map(b), k, k), Eigen::Map<const RowMajor>(l, k, k));
+    Eigen::Index i = at[t];
+    for (int c = 0; c < k; ++c)
+      for (int r = c; r < k; ++r) fit.theta[i++] = user(r, c);
   }
-  for (int t = 0; t <= a.stages; ++t) {
-    if (a.nodes[t] != b.nodes[t] || a.own[t] != b.own[t])
-      return fmt::format("a grouping factor has {} levels instead of {}", b.nodes[t], a.nodes[t]);
-    if (t > 0 && !std::equal(a.node_end[t], a.node_end[t] + a.nodes[t], b.node_end[t]))
-      return "its factors are nested differently";
-  }
-  return {};
 }
 
 }  // namespace
 
 class Batch::Impl {
 public:
-  Impl(std::shared_ptr<const ModelMatrices> design, Method method) : method_(method) {
-    (void)add_design(std::move(design));
+  explicit Impl(Method method) : layouts_(method) {}
+
+  std::size_t add_design(std::shared_ptr<const ModelMatrices> design) {
+    check_model(*design);
+    given_.push_back(layouts_.add(std::move(design)));
+    return given_.size() - 1;
   }
 
-  std::size_t add_response(int design, const Eigen::VectorXd& y) {
-    const Model& model = *models_[design];
-    const ModelMatrices& m = model.matrices();
+  std::size_t add_response(std::size_t design, const Eigen::VectorXd& y) {
+    const KnownDesign& known = given(design);
+    const ModelMatrices& m = *known.matrices;
     if (y.size() != m.y.size())
       throw ModelError(
           fmt::format("a response of a batch must have the design's {} rows; found {}", m.y.size(), y.size()));
-    // Large fitted values are taken off first, as in a single fit.
-    const Eigen::VectorXd centered_y = y - m.offset;
-    Eigen::VectorXd ols = Eigen::VectorXd::Zero(m.X.cols());
-    if (m.X.cols() > 0) ols = model.x_gauge().columns.transpose() * centered_y / static_cast<double>(centered_y.size());
-    const std::vector<double> r = model.response(centered_y - model.x_gauge().columns * ols);
-    responses_.insert(responses_.end(), r.begin(), r.end());
-    ols_.push_back(ols);
-    design_of_.push_back(design);
-    return design_of_.size() - 1;
+    const std::size_t at = responses_.size();
+    if (known.is_large()) {
+      responses_.insert(responses_.end(), y.data(), y.data() + y.size());
+    } else {
+      // Large fitted values are taken off first, as in a single fit.
+      const Eigen::MatrixXd& x = known.model->x_gauge().columns;
+      Eigen::VectorXd centered = y - m.offset;
+      const Eigen::VectorXd ols = x.transpose() * centered / static_cast<double>(y.size());
+      if (x.cols() > 0) centered.noalias() -= x * ols;
+      const std::vector<double> r = known.model->response(centered);
+      responses_.insert(responses_.end(), r.begin(), r.end());
+      responses_.insert(responses_.end(), ols.data(), ols.data() + ols.size());
+    }
+    return append(Range::Kind::response, given_[design], at, responses_.size() - at);
   }
 
   std::size_t add_own_design(std::shared_ptr<const ModelMatrices> design) {
-    const Eigen::VectorXd y = design->y;
-    return add_response(add_design(std::move(design)), y);
+    check_model(*design);
+    OwnDesign own;
+    const int index = layouts_.find(design, own.renumbered);
+    own.matrices = std::move(design);
+    own_.push_back(std::move(own));
+    return append(Range::Kind::own_design, index, own_.size() - 1, 1);
   }
 
-  [[nodiscard]] std::size_t size() const { return design_of_.size(); }
+  std::size_t add_variant(DesignVariant variant) {
+    const ModelMatrices& m = *given(variant.design).matrices;
+    check_sizes(m, variant);
+    ExchangedColumns exchanged = find_columns(m, variant);
+    const int index = given_[variant.design];
+    variants_.push_back({std::move(variant), std::move(exchanged)});
+    return append(Range::Kind::variant, index, variants_.size() - 1, 1);
+  }
 
-  [[nodiscard]] std::vector<BatchFit> fit(const BatchOptions& options) const {
-    const Model& model = *models_.front();
-    const kernels::Shape& s = model.shape();
-    const std::uint64_t n = size();
-    std::vector<double> starts;
-    const auto default_list = default_starts(model);
-    for (const auto& start : default_list) starts.insert(starts.end(), start.begin(), start.end());
-    std::vector<kernels::Design<double>> designs;
-    for (const auto& m : models_) designs.push_back(m->design());
+  std::size_t add_generated(std::size_t design, std::uint64_t count,
+                            std::function<void(std::uint64_t, DesignVariant&)> make) {
+    (void)given(design);
+    generators_.push_back({design, std::move(make)});
+    const std::size_t first = size_;
+    ranges_.push_back({first, count, Range::Kind::generated, given_[design], generators_.size() - 1});
+    size_ += count;
+    return first;
+  }
 
-    std::vector<std::uint8_t> status(n);
-    std::vector<double> deviance(n), lambda(n * s.lambdas), beta(n * s.p), r2(n);
-    std::vector<std::uint32_t> boundary(n);
-    std::vector<std::uint16_t> evaluations(n);
-    const auto job_of = [&](std::uint64_t first, std::uint64_t count) {
-      kernels::FitJob job;
-      job.shape = &s;
-      job.design = designs.data();
-      job.design_of = designs.size() > 1 ? design_of_.data() + first : nullptr;
-      job.items = count;
-      job.response = responses_.data() + first * s.response;
-      job.first_start = starts.data();
-      job.starts = starts.data();
-      job.options.starts = static_cast<int>(default_list.size());
-      job.parameters = true;
-      job.results = {status.data() + first,   deviance.data() + first,    lambda.data() + first * s.lambdas,
-                     boundary.data() + first, evaluations.data() + first, beta.data() + first * s.p,
-                     r2.data() + first};
-      return job;
+  [[nodiscard]] std::size_t size() const { return size_; }
+
+  [[nodiscard]] double memory(const BatchOptions& options) const {
+    const Backend backend = choose_backend(options.backend, size_);
+    const int threads = backend.cuda ? 1 : thread_count(options.threads);
+    double thread = 0;
+    for (int l = 0; l < layouts_.lanes(); ++l) {
+      const kernels::Shape& s = layouts_.lanes(l).shape();
+      const double tile = backend.cuda ? 0 : std::max(tile_bytes(s), tile_bytes(s, true));
+      thread = std::max(thread, tile + static_cast<double>(call_length(s, true, backend)) * item_bytes(s, true));
+    }
+    return threads * thread + static_cast<double>(std::min<std::uint64_t>(block_length, size_)) * fit_bytes;
+  }
+
+  void fit_each(const std::function<void(std::uint64_t, std::span<const BatchFit>)>& collect,
+                const BatchOptions& options) const {
+    const Backend backend = choose_backend(options.backend, size_);
+    const int threads = backend.cuda ? 1 : thread_count(options.threads);
+    require_memory(memory(options), fmt::format("a batch of {} fits on {} threads", size_, threads));
+    std::vector<BatchFit> fits;
+    std::uint64_t done = 0;
+    std::mutex mutex;
+    const auto progress = [&](std::uint64_t items) {
+      const std::lock_guard lock(mutex);
+      done += items;
+      if (options.progress) options.progress(done, size_);
     };
-    if (choose_backend(options.backend, n).cuda) {
-      kernels::cuda_fit(job_of(0, n));
-    } else {
-      std::atomic<std::uint64_t> next{0};
-      std::mutex mutex;
-      std::exception_ptr failure;
-      const auto work = [&] {
-        try {
-          while (true) {
-            const std::uint64_t first = next.fetch_add(items_a_call);
-            if (first >= n) return;
-            kernels::cpu_kernels().fit(job_of(first, std::min(items_a_call, n - first)));
-          }
-        } catch (...) {
-          const std::lock_guard lock(mutex);
-          failure = std::current_exception();
-        }
-      };
-      std::vector<std::thread> pool;
-      for (int t = 1; t < thread_count(options.threads) && static_cast<std::uint64_t>(t) * items_a_call < n; ++t)
-        pool.emplace_back(work);
-      work();
-      for (std::thread& t : pool) t.join();
-      if (failure) std::rethrow_exception(failure);
+    auto range = ranges_.begin();
+    for (std::uint64_t first = 0; first < size_; first += block_length) {
+      const std::uint64_t end = std::min<std::uint64_t>(size_, first + block_length);
+      fits.assign(end - first, {});
+      while (range != ranges_.end() && range->first + range->count <= first) ++range;
+      fit_block(first, end, range, backend, threads, fits, progress);
+      collect(first, fits);
     }
-
-    std::vector<BatchFit> fits(n);
-    for (std::uint64_t i = 0; i < n; ++i) {
-      const Model& m = *models_[design_of_[i]];
-      BatchFit& f = fits[i];
-      f.status = static_cast<Status>(status[i]);
-      // The criterion's constant holds the gauge of X, which is the design's own.
-      f.criterion = deviance[i] + (m.shape().constant - s.constant);
-      f.evaluations = evaluations[i];
-      f.sigma = std::sqrt(r2[i] / s.degrees);
-      const Eigen::Map<const Eigen::VectorXd> b(beta.data() + i * s.p, s.p);
-      f.beta = m.x_gauge().map.triangularView<Eigen::Upper>().solve(b + ols_[i]);
-      std::vector<Eigen::MatrixXd> user(m.matrices().random.size());
-      f.boundary.assign(user.size(), false);
-      Eigen::Index thetas = 0;
-      for (int t = 0; t < s.terms; ++t) {
-        const int k = s.term[t].k;
-        const Eigen::Map<const Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>> l(
-            lambda.data() + i * s.lambdas + s.term[t].lambda, k, k);
-        user[m.term_of(t)] = m.to_user_lambda(t, l);
-        f.boundary[m.term_of(t)] = (boundary[i] >> t & 1U) != 0;
-        thetas += k * (k + 1) / 2;
-      }
-      f.theta.resize(thetas);
-      Eigen::Index at = 0;
-      for (const Eigen::MatrixXd& l : user)
-        for (Eigen::Index j = 0; j < l.cols(); ++j)
-          for (Eigen::Index r = j; r < l.rows(); ++r) f.theta[at++] = l(r, j);
-    }
-    return fits;
   }
 
 private:
-  int add_design(std::shared_ptr<const ModelMatrices> design) {
-    check_model(*design);
-    auto model = std::make_unique<Model>(std::move(design), method_);
-    if (model->is_large())
-      throw ModelError(fmt::format(
-          "a batch takes models whose crossed grouping factors have up to {} columns together; \"{}\" has {}",
-          Model::default_largest_kernel_schur, model->matrices().formula, model->plan().schur));
-    if (!models_.empty()) {
-      const std::string what = difference(models_.front()->shape(), model->shape());
-      if (!what.empty()) throw ModelError("the designs of a batch must have one shape: " + what);
-    }
-    models_.push_back(std::move(model));
-    return static_cast<int>(models_.size()) - 1;
+  const KnownDesign& given(std::size_t design) const {
+    if (design >= given_.size())
+      throw ModelError(given_.empty()
+                           ? "the batch has no design yet; expected one by add_design"
+                           : fmt::format("the batch has designs 0 to {}; found design {}", given_.size() - 1, design));
+    return layouts_[given_[design]];
   }
 
-  Method method_;
-  std::vector<std::unique_ptr<Model>> models_;
-  std::vector<double> responses_;
-  std::vector<Eigen::VectorXd> ols_;
-  std::vector<int> design_of_;
+  /// @param stride  length of an item's data
+  std::size_t append(Range::Kind kind, int design, std::size_t at, std::size_t stride) {
+    if (!ranges_.empty()) {
+      Range& last = ranges_.back();
+      if (last.kind == kind && last.design == design && kind != Range::Kind::generated &&
+          last.at + last.count * stride == at) {
+        ++last.count;
+        return size_++;
+      }
+    }
+    ranges_.push_back({size_, 1, kind, design, at});
+    return size_++;
+  }
+
+  static double item_bytes(const kernels::Shape& s, bool own_designs) {
+    return 8.0 * (s.response + (own_designs ? static_cast<double>(design_doubles(s)) : 0.0) + s.lambdas + s.p + 8);
+  }
+  static std::uint64_t call_length(const kernels::Shape& s, bool own_designs, const Backend& backend) {
+    const double fit = (backend.cuda ? device_call_bytes : call_bytes) / item_bytes(s, own_designs);
+    const double most = static_cast<double>(backend.cuda ? most_a_device_call : most_a_call);
+    return static_cast<std::uint64_t>(std::clamp(fit, static_cast<double>(fewest_a_call), most));
+  }
+
+  /// What one thread works with.
+  struct Worker {
+    std::map<const DesignLayout*, DesignAssembler> assemblers;
+    std::vector<double> constants, response, starts, deviance, lambda, beta, r2;
+    std::vector<std::uint8_t> status;
+    std::vector<std::uint32_t> boundary;
+    std::vector<std::uint16_t> evaluations;
+    std::vector<kernels::Design<double>> designs;
+    std::vector<int> design_of;
+    std::vector<AssembledDesign> assembled;
+    std::vector<const KnownDesign*> known;  ///< of items whose design is the batch's, else null
+    std::vector<const double*> ols;
+    DesignRows rows;
+    std::vector<std::uint8_t> present;
+    DesignVariant variant;
+    ExchangedColumns exchanged;
+  };
+
+  void fit_block(std::uint64_t first, std::uint64_t end, std::vector<Range>::const_iterator range,
+                 const Backend& backend, int threads, std::vector<BatchFit>& fits,
+                 const std::function<void(std::uint64_t)>& progress) const {
+    // Items by their lanes, those on one given design together.
+    std::map<std::pair<int, int>, std::vector<ItemRef>> by_lanes;
+    std::vector<ItemRef> large;
+    for (; range != ranges_.end() && range->first < end; ++range) {
+      const KnownDesign& known = layouts_[range->design];
+      std::vector<ItemRef>* to = &large;
+      if (!known.is_large()) to = &by_lanes[{known.lanes, range->kind == Range::Kind::response ? range->design : -1}];
+      for (std::uint64_t i = std::max(first, range->first); i < std::min(end, range->first + range->count); ++i)
+        to->push_back({&*range, i - range->first, static_cast<std::uint32_t>(i - first)});
+    }
+    std::vector<ItemRef> items;
+    std::vector<Call> calls;
+    const auto add_calls = [&](int lanes, int design, const std::vector<ItemRef>& refs) {
+      const std::size_t begin = items.size();
+      items.insert(items.end(), refs.begin(), refs.end());
+      std::uint64_t length = call_length(layouts_.lanes(lanes).shape(), design < 0, backend);
+      if (!backend.cuda)  // few items are shared among the threads
+        length = std::min<std::uint64_t>(length, std::max<std::uint64_t>(fewest_a_call, refs.size() / (4 * threads)));
+      for (std::size_t at = begin; at < items.size(); at += length)
+        calls.push_back({lanes, design, at, std::min<std::size_t>(items.size(), at + length)});
+    };
+    for (auto group = by_lanes.begin(); group != by_lanes.end();) {
+      // Responses that are too few to fill the lanes of a call of their own join those with own designs.
+      const int lanes = group->first.first;
+      std::vector<ItemRef> mixed;
+      int only_design = group->first.second;
+      for (; group != by_lanes.end() && group->first.first == lanes; ++group) {
+        if (group->first.second >= 0 && group->second.size() >= fewest_a_call)
+          add_calls(lanes, group->first.second, group->second);
+        else
+          mixed.insert(mixed.end(), group->second.begin(), group->second.end());
+        if (group->first.second != only_design) only_design = -1;
+      }
+      if (!mixed.empty()) add_calls(lanes, only_design, mixed);
+    }
+
+    std::atomic<std::size_t> next{0};
+    std::mutex mutex;
+    std::exception_ptr failure;
+    const auto work = [&] {
+      try {
+        Worker worker;
+        while (true) {
+          const std::size_t c = next++;
+          if (c >= calls.size()) return;
+          fit_call(calls[c], std::span(items).subspan(calls[c].begin, calls[c].end - calls[c].begin), backend, worker,
+                   fits);
+          progress(calls[c].end - calls[c].begin);
+        }
+      } catch (...) {
+        next = calls.size();
+        const std::lock_guard lock(mutex);
+        if (!failure) failure = std::current_exception();
+      }
+    };
+    std::vector<std::thread> pool;
+    for (int t = 1; t < threads && static_cast<std::size_t>(t) < calls.size(); ++t) pool.emplace_back(work);
+    work();
+    for (std::thread& t : pool) t.join();
+    if (failure) std::rethrow_exception(failure);
+    for (const ItemRef& item : large) {
+      fits[item.result] = fit_large(item);
+      progress(1);
+    }
+  }
+
+  /// Takes what an item brings into place `i` of the worker's arrays.
+  void take_item(const ItemRef& item, std::size_t i, bool own_designs, Worker& w) const {
+    const Range& range = *item.range;
+    const KnownDesign& known = layouts_[range.design];
+    const kernels::Shape& s = layouts_.lanes(known.lanes).shape();
+    double* response = w.response.data() + i * s.response;
+    w.known[i] = nullptr;
+    if (range.kind == Range::Kind::response) {
+      const double* from = responses_.data() + range.at + item.within * (s.response + s.p);
+      std::copy(from, from + s.response, response);
+      w.known[i] = &known;
+      w.ols[i] = from + s.response;
+      if (own_designs) {
+        w.designs[i] = known.model->design();
+        w.designs[i].degrees = &known.degrees;
+      }
+      return;
+    }
+    const DesignLayout& layout = *known.layout;
+    DesignAssembler& assembler = w.assemblers.try_emplace(&layout, layout).first->second;
+    double* constants = w.constants.data() + i * design_doubles(s);
+    if (range.kind == Range::Kind::own_design)
+      describe(own_[range.at + item.within], layout, w.rows);
+    else if (range.kind == Range::Kind::variant)
+      describe(known, variants_[range.at + item.within].variant, variants_[range.at + item.within].exchanged, w);
+    else
+      describe_generated(known, generators_[range.at], item.within, w);
+    assembler.assemble(w.rows, constants, response, w.assembled[i]);
+    w.designs[i] = assembler.design(constants);
+    w.ols[i] = w.assembled[i].ols.data();
+    if (w.assembled[i].fittable) return;
+    // The lane is not run: a response that is not finite says so.
+    std::fill(response, response + s.response, nan);
+  }
+
+  static void describe(const OwnDesign& own, const DesignLayout& layout, DesignRows& rows) {
+    const ModelMatrices& m = *own.matrices;
+    const int terms = layout.shape().terms;
+    rows = {};
+    rows.rows = m.y.size();
+    for (Eigen::Index c = 0; c < m.X.cols(); ++c) rows.x.columns.push_back(m.X.col(c).data());
+    rows.z.resize(terms);
+    for (int b = 0; b < terms; ++b) {
+      const RandomTerm& term = m.random[layout.term_of(b)];
+      for (Eigen::Index c = 0; c < term.z.cols(); ++c) rows.z[b].columns.push_back(term.z.col(c).data());
+      rows.level.push_back(term.level_of_row.data());
+    }
+    rows.renumbered = own.renumbered;
+    rows.y = m.y.data();
+    rows.offset = m.offset.data();
+  }
+
+  void describe_generated(const KnownDesign& known, const Generator& generator, std::uint64_t i, Worker& w) const {
+    w.variant.design = generator.design;
+    generator.make(i, w.variant);
+    check_sizes(*known.matrices, w.variant);
+    w.exchanged = find_columns(*known.matrices, w.variant);
+    describe(known, w.variant, w.exchanged, w);
+  }
+
+  static void describe(const KnownDesign& known, const DesignVariant& variant, const ExchangedColumns& exchanged,
+                       Worker& w) {
+    const ModelMatrices& m = *known.matrices;
+    const DesignLayout& layout = *known.layout;
+    const Model& model = *known.model;
+    const int terms = layout.shape().terms;
+    DesignRows& rows = w.rows;
+    rows.rows = m.y.size();
+    rows.present = nullptr;
+    if (!variant.missing.empty()) {
+      w.present.assign(m.y.size(), 1);
+      for (const std::size_t row : variant.missing) w.present[row] = 0;
+      rows.present = w.present.data();
+    }
+    // Columns that stay keep the design's gauge; that of X holds for all rows only.
+    const auto exchanges = [&](int term) {
+      return std::any_of(exchanged.places.begin(), exchanged.places.end(),
+                         [&](const auto& place) { return place.term == term; });
+    };
+    const auto take = [&](DesignColumns& to, const Eigen::MatrixXd& values, const Gauge& gauge, bool keep_gauge) {
+      const Eigen::MatrixXd& from = keep_gauge ? gauge.columns : values;
+      to.map = keep_gauge ? &gauge.map : nullptr;
+      to.columns.resize(from.cols());
+      for (Eigen::Index c = 0; c < from.cols(); ++c) to.columns[c] = from.col(c).data();
+    };
+    take(rows.x, m.X, model.x_gauge(), rows.present == nullptr && !exchanges(-1));
+    rows.z.resize(terms);
+    rows.level.resize(terms);
+    rows.renumbered.resize(terms);
+    for (int b = 0; b < terms; ++b) {
+      const int t = layout.term_of(b);
+      take(rows.z[b], m.random[t].z, model.z_gauge(t), !exchanges(t));
+      rows.level[b] = m.random[t].level_of_row.data();
+      rows.renumbered[b].clear();
+      for (const auto& place : exchanged.places)
+        if (place.term == t) rows.z[b].columns[place.column] = variant.columns[place.source].values.data();
+    }
+    for (const auto& place : exchanged.places)
+      if (place.term < 0) rows.x.columns[place.column] = variant.columns[place.source].values.data();
+    rows.y = variant.y.size() != 0 ? variant.y.data() : m.y.data();
+    rows.offset = m.offset.data();
+  }
+
+  void fit_call(const Call& call, std::span<const ItemRef> items, const Backend& backend, Worker& w,
+                std::vector<BatchFit>& fits) const {
+    const DesignLayout& layout = layouts_.lanes(call.lanes);
+    const kernels::Shape& s = layout.shape();
+    const std::size_t n = items.size();
+    const bool own_designs = call.shared_design < 0;
+    if (own_designs) w.constants.resize(n * design_doubles(s));
+    w.response.resize(n * s.response);
+    w.designs.resize(own_designs ? n : 1);
+    w.design_of.resize(n);
+    w.assembled.resize(n);
+    w.known.resize(n);
+    w.ols.resize(n);
+    for (std::size_t i = 0; i < n; ++i) {
+      take_item(items[i], i, own_designs, w);
+      w.design_of[i] = static_cast<int>(i);
+    }
+    w.starts.clear();
+    const auto starts = default_starts(s, layout.schur());
+    for (const auto& start : starts) w.starts.insert(w.starts.end(), start.begin(), start.end());
+    w.status.resize(n);
+    w.deviance.resize(n);
+    w.lambda.resize(n * s.lambdas);
+    w.beta.resize(n * s.p);
+    w.r2.resize(n);
+    w.boundary.resize(n);
+    w.evaluations.resize(n);
+    if (!own_designs) {
+      const KnownDesign& known = layouts_[call.shared_design];
+      w.designs[0] = known.model->design();
+      w.designs[0].degrees = &known.degrees;
+    }
+    kernels::FitJob job;
+    job.shape = &s;
+    job.design = w.designs.data();
+    job.design_of = own_designs ? w.design_of.data() : nullptr;
+    job.items = n;
+    job.response = w.response.data();
+    job.first_start = w.starts.data();
+    job.starts = w.starts.data();
+    job.options.starts = static_cast<int>(starts.size());
+    job.parameters = true;
+    job.results = {w.status.data(),      w.deviance.data(), w.lambda.data(), w.boundary.data(),
+                   w.evaluations.data(), w.beta.data(),     w.r2.data()};
+    if (backend.cuda)
+      kernels::cuda_fit(job);
+    else
+      kernels::cpu_kernels().fit(job);
+    for (std::size_t i = 0; i < n; ++i) fits[items[i].result] = result(items[i], i, s, w);
+  }
+
+  [[nodiscard]] BatchFit result(const ItemRef& item, std::size_t i, const kernels::Shape& s, const Worker& w) const {
+    const KnownDesign* given = w.known[i];
+    const AssembledDesign& own = w.assembled[i];
+    if (given == nullptr && !own.fittable)
+      return without_fit(Status::not_positive_definite, theta_length(s), s.p, s.terms);
+    const DesignLayout& layout = *layouts_[item.range->design].layout;
+    const auto status = static_cast<Status>(w.status[i]);
+    if (status == Status::non_finite || status == Status::not_positive_definite) {
+      BatchFit fit = without_fit(status, theta_length(s), s.p, s.terms);
+      fit.evaluations = w.evaluations[i];
+      return fit;
+    }
+    BatchFit fit;
+    fit.status = status;
+    // The constant holds the gauge of X, which is the design's own.
+    fit.criterion = w.deviance[i] + (given != nullptr ? given->model->shape().constant : own.constant);
+    fit.evaluations = w.evaluations[i];
+    fit.sigma = std::sqrt(w.r2[i] / (given != nullptr ? given->degrees : own.degrees));
+    const double* map = given != nullptr ? given->model->x_gauge().map.data() : own.x_map.data();
+    fit.beta.resize(s.p);
+    for (int c = s.p - 1; c >= 0; --c) {
+      double t = w.beta[i * s.p + c] + w.ols[i][c];
+      for (int e = c + 1; e < s.p; ++e) t -= map[e * s.p + c] * fit.beta[e];
+      fit.beta[c] = t / map[c * s.p + c];
+    }
+    set_theta(
+        s, w.lambda.data() + i * s.lambdas, w.boundary[i], [&](int b) { return layout.term_of(b); },
+        [&](int b) {
+          return given != nullptr ? given->model->z_gauge(layout.term_of(b)).map.data()
+                                  : own.z_map.data() + s.term[b].lambda;
+        },
+        fit);
+    return fit;
+  }
+
+  /// Large models go one after another, each with all threads of the linear algebra.
+  [[nodiscard]] BatchFit fit_large(const ItemRef& item) const {
+    const Range& range = *item.range;
+    const KnownDesign& known = layouts_[range.design];
+    if (range.kind == Range::Kind::response) {
+      const ModelMatrices& m = *known.matrices;
+      return fit_large(*known.model, Eigen::Map<const Eigen::VectorXd>(
+                                         responses_.data() + range.at + item.within * m.y.size(), m.y.size()));
+    }
+    std::shared_ptr<const ModelMatrices> matrices;
+    if (range.kind == Range::Kind::own_design) {
+      matrices = own_[range.at + item.within].matrices;
+    } else {
+      DesignVariant generated;
+      if (range.kind == Range::Kind::generated) {
+        generated.design = generators_[range.at].design;
+        generators_[range.at].make(item.within, generated);
+      }
+      matrices = std::make_shared<const ModelMatrices>(variant_matrices(
+          *known.matrices,
+          range.kind == Range::Kind::generated ? generated : variants_[range.at + item.within].variant));
+    }
+    std::unique_ptr<Model> model;
+    try {
+      check_model(*matrices);
+      model = std::make_unique<Model>(matrices, layouts_.method());
+    } catch (const ModelError&) {
+    }
+    if (model == nullptr || (model->x_gauge().map.cols() > 1 && model->x_gauge().map.isIdentity(0))) {
+      Eigen::Index theta = 0;
+      for (const RandomTerm& term : matrices->random) theta += term.z.cols() * (term.z.cols() + 1) / 2;
+      return without_fit(Status::not_positive_definite, theta, matrices->X.cols(), matrices->random.size());
+    }
+    return fit_large(*model, matrices->y);
+  }
+
+  [[nodiscard]] static BatchFit fit_large(const Model& model, const Eigen::VectorXd& y) {
+    const ModelMatrices& m = model.matrices();
+    const kernels::Shape& s = model.shape();
+    if (!y.allFinite()) return without_fit(Status::non_finite, theta_length(s), s.p, s.terms);
+    const Eigen::MatrixXd& x = model.x_gauge().columns;
+    const Eigen::VectorXd centered = y - m.offset;
+    const Eigen::VectorXd ols = x.transpose() * centered / static_cast<double>(y.size());
+    const std::unique_ptr<Criterion> criterion = make_criterion(model, centered - x * ols);
+    const Optimum optimum = minimize(*criterion, model, default_starts(model));
+    if (!optimum.value.ok) return without_fit(Status::not_positive_definite, theta_length(s), s.p, s.terms);
+    BatchFit fit;
+    fit.criterion = optimum.value.deviance;
+    fit.evaluations = optimum.evaluations;
+    fit.sigma = std::sqrt(optimum.value.r2 / s.degrees);
+    fit.beta = model.x_gauge().map.triangularView<Eigen::Upper>().solve(criterion->beta() + ols);
+    set_theta(
+        s, optimum.lambda.data(), 0, [&](int b) { return model.term_of(b); },
+        [&](int b) { return model.z_gauge(model.term_of(b)).map.data(); }, fit);
+    // lme4's isSingular: a diagonal entry of theta below 1e-4.
+    Eigen::Index at = 0;
+    for (std::size_t t = 0; t < m.random.size(); ++t)
+      for (Eigen::Index c = 0, k = m.random[t].z.cols(); c < k; at += k - c++)
+        fit.boundary[t] = fit.boundary[t] || fit.theta[at] < 1e-4;
+    const bool singular = std::find(fit.boundary.begin(), fit.boundary.end(), true) != fit.boundary.end();
+    fit.status = !optimum.certified ? Status::iteration_limit : singular ? Status::boundary : Status::converged;
+    return fit;
+  }
+
+  BatchLayouts layouts_;
+  std::vector<int> given_;  ///< the user's designs among the known ones
+  std::vector<Range> ranges_;
+  std::vector<double> responses_;  ///< the kernels' response vector and the p coefficients taken off it; y where large
+  std::vector<OwnDesign> own_;
+  std::vector<VariantItem> variants_;
+  std::vector<Generator> generators_;
+  std::uint64_t size_ = 0;
 };
 
-Batch::Batch(std::shared_ptr<const ModelMatrices> design, Method method)
-    : impl_(std::make_unique<Impl>(std::move(design), method)) {}
+Batch::Batch(Method method) : impl_(std::make_unique<Impl>(method)) {}
+Batch::Batch(std::shared_ptr<const ModelMatrices> design, Method method) : Batch(method) {
+  impl_->add_design(std::move(design));
+}
 Batch::~Batch() = default;
 Batch::Batch(Batch&&) noexcept = default;
 Batch& Batch::operator=(Batch&&) noexcept = default;
+std::size_t Batch::add_design(std::shared_ptr<const ModelMatrices> design) {
+  return impl_->add_design(std::move(design));
+}
 std::size_t Batch::add(const Eigen::VectorXd& y) { return impl_->add_response(0, y); }
+std::size_t Batch::add(std::size_t design, const Eigen::VectorXd& y) { return impl_->add_response(design, y); }
 std::size_t Batch::add(std::shared_ptr<const ModelMatrices> design) { return impl_->add_own_design(std::move(design)); }
+std::size_t Batch::add(DesignVariant variant) { return impl_->add_variant(std::move(variant)); }
+std::size_t Batch::add(std::size_t design, std::uint64_t count,
+                       std::function<void(std::uint64_t, DesignVariant&)> make) {
+  return impl_->add_generated(design, count, std::move(make));
+}
 std::size_t Batch::size() const { return impl_->size(); }
-std::vector<BatchFit> Batch::fit(const BatchOptions& options) const { return impl_->fit(options); }
+void Batch::fit_each(const std::function<void(std::uint64_t, std::span<const BatchFit>)>& collect,
+                     const BatchOptions& options) const {
+  impl_->fit_each(collect, options);
+}
+std::vector<BatchFit> Batch::fit(const BatchOptions& options) const {
+  require_memory(memory(options) + static_cast<double>(size()) * fit_bytes,
+                 fmt::format("a batch of {} fits and its results", size()));
+  std::vector<BatchFit> all;
+  all.reserve(size());
+  fit_each([&](std::uint64_t, std::span<const BatchFit> fits) { all.insert(all.end(), fits.begin(), fits.end()); },
+           options);
+  return all;
+}
 std::future<std::vector<BatchFit>> Batch::submit(const BatchOptions& options) const {
   return std::async(std::launch::async, [this, options] { return fit(options); });
 }
+double Batch::memory(const BatchOptions& options) const { return impl_->memory(options); }
 
 }  // namespace batchlmm

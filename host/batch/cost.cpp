@@ -148,14 +148,6 @@ std::size_t lane_doubles(const Shape& s) {
   return count.used + static_cast<std::size_t>(s.response);
 }
 
-std::size_t design_doubles(const Shape& s) {
-  const std::size_t levels = s.nodes[0], K = s.own[0];
-  std::size_t n = levels * K * (K + s.columns() - 1) + triangle_size(s.p) + 1;
-  for (int t = 1; t <= s.stages; ++t)
-    n += static_cast<std::size_t>(s.nodes[t]) * kernels::own_e_size(s.own[t], s.outer[t]);
-  return n;
-}
-
 double tile_bytes(const Shape& s, bool own_designs) {
   // Tiles of one streamed column are two vectors wide, others one; designs of their own are one vector wide.
   const int widest = kernels::cpu_kernels().lanes, lanes = s.own[0] == 1 && !own_designs ? widest : widest / 2;

@@ -3,6 +3,7 @@
 /// by them, and `batchlmm plan` shows them.
 #pragma once
 
+#include "host/model/design_layout.hpp"
 #include "kernels/shape.hpp"
 
 namespace batchlmm {
@@ -25,8 +26,6 @@ inline constexpr double evaluations_a_fit = 4.2;
 
 /// Doubles of memory that one lane's fit takes: elimination, derivatives, optimizer and response.
 std::size_t lane_doubles(const kernels::Shape& shape);
-/// Doubles of a design's constants.
-std::size_t design_doubles(const kernels::Shape& shape);
 
 /// Bytes that one thread's tile takes on the instruction set in use.
 /// @param own_designs  each lane has a design of its own

@@ -11,7 +11,10 @@ constexpr int many_columns = 100;
 }  // namespace
 
 std::vector<std::vector<double>> default_starts(const Model& model) {
-  const kernels::Shape& s = model.shape();
+  return default_starts(model.shape(), model.plan().schur);
+}
+
+std::vector<std::vector<double>> default_starts(const kernels::Shape& s, int schur) {
   // c l^2: a term's variance in a level's mean, relative to the error's there.
   const auto start = [&](auto ratio_of) {
     std::vector<double> lambda(s.lambdas, 0.0);
@@ -21,7 +24,7 @@ std::vector<std::vector<double>> default_starts(const Model& model) {
   };
   std::vector<std::vector<double>> starts;
   starts.push_back(start([](int) { return 1.0; }));
-  if (model.plan().schur > many_columns) return starts;
+  if (schur > many_columns) return starts;
   starts.push_back(start([&](int b) { return 0.3 / s.term[b].scale; }));
   starts.push_back(start([](int) { return 10.0; }));
   if (s.terms > 1)

@@ -12,6 +12,8 @@ namespace batchlmm {
 /// and a large one, and every term in turn at zero. Where the dense Schur complement has many columns only the first:
 /// the several minima of small unbalanced designs do not occur there.
 std::vector<std::vector<double>> default_starts(const Model& model);
+/// @param schur  columns of the dense Schur complement
+std::vector<std::vector<double>> default_starts(const kernels::Shape& shape, int schur);
 
 /// The generating value first, then the default ones.
 /// @param lambda  generating factors, kernels' order and gauge

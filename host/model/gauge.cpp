@@ -62,6 +62,19 @@ Gauge make_gauge(const Eigen::MatrixXd& matrix) {
   return gauge;
 }
 
+Eigen::MatrixXd user_lambda(const Eigen::Ref<const Eigen::MatrixXd>& map, const Eigen::MatrixXd& kernel_lambda) {
+  const Eigen::Index k = kernel_lambda.rows();
+  if (k == 1) return Eigen::MatrixXd::Constant(1, 1, std::abs(kernel_lambda(0, 0) / map(0, 0)));
+  // z = columns * map, so b_kernel = map * b: lambda_user is the lower triangular factor of map^{-1} lambda. By QR, not
+  // by squaring.
+  const Eigen::MatrixXd factor = map.triangularView<Eigen::Upper>().solve(kernel_lambda);
+  const Eigen::HouseholderQR<Eigen::MatrixXd> qr(factor.transpose());
+  Eigen::MatrixXd lower = Eigen::MatrixXd(qr.matrixQR().topRows(k).triangularView<Eigen::Upper>()).transpose();
+  for (Eigen::Index j = 0; j < k; ++j)
+    if (lower(j, j) < 0) lower.col(j) = -lower.col(j);
+  return lower;
+}
+
 double log_abs_determinant(const Gauge& gauge) { return gauge.map.diagonal().cwiseAbs().array().log().sum(); }
 
 }  // namespace batchlmm

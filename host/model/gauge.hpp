@@ -18,6 +18,12 @@ struct Gauge {
 /// identity.
 Gauge make_gauge(const Eigen::MatrixXd& matrix);
 
+/// The lower triangular lambda of a term in the user's coordinates, non-negative diagonal, from any square factor of
+/// the T of its gauged columns.
+/// @param map            k x k upper triangular: the term's gauge
+/// @param kernel_lambda  k x k with T = lambda lambda'
+Eigen::MatrixXd user_lambda(const Eigen::Ref<const Eigen::MatrixXd>& map, const Eigen::MatrixXd& kernel_lambda);
+
 /// log|det map|
 double log_abs_determinant(const Gauge& gauge);
 

@@ -223,15 +223,20 @@ std::vector<double> Model::response(const Eigen::VectorXd& y) const {
   offset[1] = s.nodes[0] * K;
   for (int t = 1; t + 1 <= s.stages; ++t) offset[t + 1] = offset[t] + s.nodes[t] * s.own[t];
   const int x_offset = s.response - 1 - s.p;
+  std::vector<double> left;
   for (int j = 0; j < s.nodes[0]; ++j) {
     const std::vector<int>& rows = streamed_rows_[j];
-    Eigen::VectorXd left(rows.size());
-    for (std::size_t i = 0; i < rows.size(); ++i) left[i] = y[rows[i]];
     const Eigen::MatrixXd& basis = streamed_basis_[j];
-    const Eigen::VectorXd own = basis.transpose() * left;
-    left -= basis * own;
-    left -= basis * (basis.transpose() * left);
-    for (Eigen::Index a = 0; a < own.size(); ++a) out[j * K + a] = own[a];
+    left.resize(rows.size());
+    for (std::size_t i = 0; i < rows.size(); ++i) left[i] = y[rows[i]];
+    // The level's own part, and once more what rounding left of it.
+    Eigen::Map<Eigen::VectorXd> l(left.data(), static_cast<Eigen::Index>(left.size()));
+    for (int pass = 0; pass < 2; ++pass)
+      for (Eigen::Index a = 0; a < basis.cols(); ++a) {
+        const double own = basis.col(a).dot(l);
+        l -= own * basis.col(a);
+        out[j * K + a] += own;
+      }
     for (std::size_t i = 0; i < rows.size(); ++i) {
       const int row = rows[i];
       for (int c = 0; c < s.p; ++c) out[x_offset + c] += x_gauge_.columns(row, c) * left[i];
@@ -244,22 +249,13 @@ std::vector<double> Model::response(const Eigen::VectorXd& y) const {
         for (int q = 0; q < term.k; ++q) at[q] += z_gauge_[term_of_[b]].columns(row, q) * left[i];
       }
     }
-    out[s.response - 1] += left.squaredNorm();
+    out[s.response - 1] += l.squaredNorm();
   }
   return out;
 }
 
 Eigen::MatrixXd Model::to_user_lambda(int kernel_term, const Eigen::MatrixXd& kernel_lambda) const {
-  const Eigen::MatrixXd& map = z_gauge_[term_of_[kernel_term]].map;
-  const Eigen::Index k = kernel_lambda.rows();
-  // z = columns * map, so b_kernel = map * b: lambda_user is the lower triangular factor of map^{-1} lambda. By QR, not
-  // by squaring.
-  const Eigen::MatrixXd factor = map.triangularView<Eigen::Upper>().solve(kernel_lambda);
-  const Eigen::HouseholderQR<Eigen::MatrixXd> qr(factor.transpose());
-  Eigen::MatrixXd lower = Eigen::MatrixXd(qr.matrixQR().topRows(k).triangularView<Eigen::Upper>()).transpose();
-  for (Eigen::Index j = 0; j < k; ++j)
-    if (lower(j, j) < 0) lower.col(j) = -lower.col(j);
-  return lower;
+  return user_lambda(z_gauge_[term_of_[kernel_term]].map, kernel_lambda);
 }
 
 Eigen::MatrixXd Model::from_user_lambda(int kernel_term, const Eigen::MatrixXd& user_lambda) const {
