@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "bench/ceiling.hpp"
 #include "bench/kernel_loops.hpp"
+#include "host/batch/ceiling.hpp"
 #include "host/batch/starts.hpp"
 #include "host/data/read.hpp"
 #include "host/model/model.hpp"

@@ -29,9 +29,9 @@
 #include <vector>
 
 #include "batchlmm/error.hpp"
-#include "bench/ceiling.hpp"
 #include "bench/reference.hpp"
 #include "host/batch/bootstrap.hpp"
+#include "host/batch/ceiling.hpp"
 #include "host/batch/cost.hpp"
 #include "host/data/read.hpp"
 #include "host/formula/formula.hpp"

@@ -34,6 +34,9 @@ struct CpuKernels {
   void (*bootstrap)(const BootstrapJob& job, BootstrapChunk& chunk);
   /// Draws a chunk's replicates and fits them on interpolants (interpolant.hpp).
   void (*interpolate)(const InterpolantJob& job, const InterpolantChunk& also, BootstrapChunk& chunk);
+  /// `trips` multiply-adds in each of `ceiling_chains` independent chains (ceiling.hpp).
+  double (*run_ceiling)(std::uint64_t trips);
+  int ceiling_chains;
 };
 
 /// The widest that this processor has. BATCHLMM_ISA=baseline|avx2|avx512 in the environment asks for a narrower one.

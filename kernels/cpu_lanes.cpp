@@ -1,4 +1,5 @@
 // The kernels for lanes of one instruction set; compiled once for each.
+#include "kernels/ceiling.hpp"
 #include "kernels/cpu.hpp"
 #include "kernels/tile.hpp"
 
@@ -131,7 +132,8 @@ void interpolate(const InterpolantJob& job, const InterpolantChunk& also, Bootst
 /// The table of this instruction set; its name is unique through the inline namespace.
 extern const CpuKernels kernels_of_this_isa;
 const CpuKernels kernels_of_this_isa{
-    BATCHLMM_TEXT(BATCHLMM_ISA), 2 * native_width, fit, scratch, evaluate_one, bootstrap, interpolate};
+    BATCHLMM_TEXT(BATCHLMM_ISA), 2 * native_width, fit, scratch, evaluate_one, bootstrap, interpolate, run_ceiling,
+    ceiling_chains};
 
 }  // namespace BATCHLMM_ISA
 }  // namespace batchlmm::kernels

@@ -119,6 +119,7 @@ TEST_F(Cli, VersionAndHelp) {
   expect_contains(good({"--help"}), "fit");
   expect_contains(good({"fit", "--help"}), "--ranef");
   expect_contains(good({"lrt", "--help"}), "--replicates");
+  expect_contains(good({"plan", "--help"}), "NULL");
 }
 
 // The printed digits of Winter's tutorial (arXiv:1308.5499) and of lme4 on the same data.
@@ -389,5 +390,61 @@ TEST_F(Cli, ClosedPipeIsAFailureAndNoSignal) {
   EXPECT_EQ(contents(code), "1\n");
   EXPECT_EQ(contents(err), "batchlmm: cannot write to standard output: Broken pipe\n");
 }
+
+TEST_F(Cli, PlanShowsWhatWillBeDone) {
+  const std::string text = good({"plan", model_2, politeness, model_0});
+
+  expect_contains(text, "Data: politeness.csv\n");
+  expect_contains(text, "rows                   83 (1 row left out for missing values)\n");
+  expect_contains(text, "random effects         13 in 2 terms, 2 theta\n");
+  expect_contains(text, "scenario             7 levels x 1 column: streamed\n");
+  expect_contains(text, "subject              6 levels x 1 column: dense Schur complement\n");
+  expect_contains(text, "Bootstrap of the likelihood-ratio test (ML)\n");
+  expect_contains(text, "memory available");
+  expect_contains(good({"plan", model_2, politeness}), "Bootstrap of refits (REML)\n");
+  expect_contains(good({"plan", model_2, politeness, "--ml"}), "Bootstrap of refits (ML)\n");
+}
+
+TEST_F(Cli, PlanAsJson) {
+  const json plan = json::parse(good({"plan", model_2, politeness, model_0, "--json", "--threads", "3"}));
+
+  EXPECT_EQ(plan["method"], "ML");
+  EXPECT_EQ(plan["model"]["rows"], 83);
+  EXPECT_EQ(plan["model"]["schur"], 6);
+  EXPECT_EQ(plan["model"]["factors"][0]["elimination"], "streamed");
+  EXPECT_EQ(plan["model"]["factors"][1]["elimination"], "dense");
+  EXPECT_EQ(plan["null"]["fixed_effects"], 2);
+  EXPECT_GT(plan["model"]["multiply_adds"]["with_derivatives"], plan["model"]["multiply_adds"]["value"]);
+  EXPECT_TRUE(plan["bootstrap"]["tier"].is_string());
+  EXPECT_GT(plan["bootstrap"]["evaluations"], 1);
+  EXPECT_EQ(plan["machine"]["threads"], 3);
+  // A processor of this decade does at least a tenth of a multiply-add a nanosecond and at most 1000.
+  EXPECT_GT(plan["machine"]["multiply_adds_per_second"], 1e8);
+  EXPECT_LT(plan["machine"]["multiply_adds_per_second"], 1e12);
+}
+
+TEST_F(Cli, PlanRefusesWhatCannotBeFitted) {
+  expect_contains(refused({"plan", model_1, politeness, model_2}), "not nested");
+  expect_contains(refused({"plan", "frequency ~ 1 + (1|attitude:gender:scenario:subject)", politeness}), "levels");
+  refused({"plan", model_1});
+}
+
+#if !defined(__SANITIZE_ADDRESS__)  // reserves more address space than the limit
+TEST_F(Cli, WhatDoesNotFitIntoMemoryIsRefusedBeforeWorkStarts) {
+  const fs::path err = work() / "err";
+  std::string command = "ulimit -v 3000000; " + quoted(BATCHLMM_CLI);
+  for (const auto& argument : Strings{"lrt", model_0, model_2, politeness, "--replicates", "1000000000000", "--threads",
+                                      "4096", "--tier", "streaming"})
+    command += " " + quoted(argument);
+
+  const int status = std::system((command + " 2>" + quoted(err.string())).c_str());
+
+  EXPECT_EQ(WEXITSTATUS(status), 2);
+  const std::string message = contents(err);
+  EXPECT_TRUE(message.starts_with("batchlmm: the bootstrap of \"")) << message;
+  expect_contains(message, "on 4096 threads needs ");
+  expect_contains(message, " GiB of memory; available are ");
+}
+#endif
 
 }  // namespace

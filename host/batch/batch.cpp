@@ -19,6 +19,7 @@
 #include "host/model/check_model.hpp"
 #include "host/model/criterion.hpp"
 #include "host/model/memory.hpp"
+#include "host/model/moment_start.hpp"
 #include "host/model/optimize.hpp"
 #include "kernels/cpu.hpp"
 #include "kernels/cuda.hpp"
@@ -562,10 +563,13 @@ private:
     const kernels::Shape& s = model.shape();
     if (!y.allFinite()) return without_fit(Status::non_finite, theta_length(s), s.p, s.terms);
     const Eigen::MatrixXd& x = model.x_gauge().columns;
-    const Eigen::VectorXd centered = y - m.offset;
+    Eigen::VectorXd centered = y - m.offset;
     const Eigen::VectorXd ols = x.transpose() * centered / static_cast<double>(y.size());
-    const std::unique_ptr<Criterion> criterion = make_criterion(model, centered - x * ols);
-    const Optimum optimum = minimize(*criterion, model, default_starts(model));
+    centered -= x * ols;
+    const std::unique_ptr<Criterion> criterion = make_criterion(model, centered);
+    std::vector<std::vector<double>> starts = default_starts(model);
+    if (starts.size() == 1) starts.front() = moment_start(model, centered);
+    const Optimum optimum = minimize(*criterion, model, starts);
     if (!optimum.value.ok) return without_fit(Status::not_positive_definite, theta_length(s), s.p, s.terms);
     BatchFit fit;
     fit.criterion = optimum.value.deviance;
@@ -573,15 +577,11 @@ private:
     fit.sigma = std::sqrt(optimum.value.r2 / s.degrees);
     fit.beta = model.x_gauge().map.triangularView<Eigen::Upper>().solve(criterion->beta() + ols);
     set_theta(
-        s, optimum.lambda.data(), 0, [&](int b) { return model.term_of(b); },
+        s, optimum.lambda.data(), optimum.boundary, [&](int b) { return model.term_of(b); },
         [&](int b) { return model.z_gauge(model.term_of(b)).map.data(); }, fit);
-    // lme4's isSingular: a diagonal entry of theta below 1e-4.
-    Eigen::Index at = 0;
-    for (std::size_t t = 0; t < m.random.size(); ++t)
-      for (Eigen::Index c = 0, k = m.random[t].z.cols(); c < k; at += k - c++)
-        fit.boundary[t] = fit.boundary[t] || fit.theta[at] < 1e-4;
-    const bool singular = std::find(fit.boundary.begin(), fit.boundary.end(), true) != fit.boundary.end();
-    fit.status = !optimum.certified ? Status::iteration_limit : singular ? Status::boundary : Status::converged;
+    fit.status = !optimum.certified      ? Status::iteration_limit
+                 : optimum.boundary != 0 ? Status::boundary
+                                         : Status::converged;
     return fit;
   }
 

@@ -14,22 +14,6 @@
 #include "host/model/memory.hpp"
 
 namespace batchlmm {
-namespace {
-
-/// One model inside itself.
-Embedding identity_embedding(const Model& model) {
-  Embedding e;
-  for (int b = 0; b < model.shape().terms; ++b) {
-    e.term.push_back(b);
-    e.column.push_back(0);
-    const int k = model.shape().term[b].k;
-    for (int i = 0; i < k; ++i)
-      for (int j = 0; j < k; ++j) e.map.push_back(i == j ? 1 : 0);
-  }
-  return e;
-}
-
-}  // namespace
 
 Bootstrap::Bootstrap(const Model& null, const Model& full, const Embedding& embedding,
                      const std::vector<double>& lambda, double sigma, std::uint64_t seed, std::optional<Tier> tier,

@@ -82,6 +82,18 @@ Embedding embed(const Model& null, const Model& full) {
   return e;
 }
 
+Embedding identity_embedding(const Model& model) {
+  Embedding e;
+  for (int b = 0; b < model.shape().terms; ++b) {
+    e.term.push_back(b);
+    e.column.push_back(0);
+    const int k = model.shape().term[b].k;
+    for (int i = 0; i < k; ++i)
+      for (int j = 0; j < k; ++j) e.map.push_back(i == j ? 1 : 0);
+  }
+  return e;
+}
+
 std::vector<double> Embedding::apply(const Model& null, const Model& full, const std::vector<double>& lambda) const {
   std::vector<double> out(full.shape().lambdas, 0.0);
   const double* at = map.data();

@@ -21,5 +21,7 @@ struct Embedding {
 
 /// @throws ModelError saying what is not nested: the response, the rows, a fixed-effects column, a random-effects term
 Embedding embed(const Model& null, const Model& full);
+/// One model inside itself.
+Embedding identity_embedding(const Model& model);
 
 }  // namespace batchlmm

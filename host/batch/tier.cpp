@@ -30,8 +30,8 @@ std::optional<Tier> tier_of_name(const std::string& name) {
 
 namespace {
 
-/// Dense products by BLAS, a replicate at a time, against the kernels' lanes: multiply-adds a second of a core, and what
-/// the calls of BLAS cost by themselves. Only where the gain is clear.
+/// Dense products by BLAS, a replicate at a time, against the kernels' lanes: multiply-adds a second of a core, and
+/// what the calls of BLAS cost by themselves. Only where the gain is clear.
 bool dense_products_pay(const Model& model) {
   constexpr double rate = 2e10, blas_start = 3e-4;
   return kernel_operations(model) / rate > 2 * (dense_operations(model) / rate + blas_start);

@@ -20,4 +20,7 @@ Run add_fit_command(CLI::App& app);
 /// `batchlmm lrt NULL FULL DATA`
 Run add_lrt_command(CLI::App& app);
 
+/// `batchlmm plan FORMULA DATA [NULL]`
+Run add_plan_command(CLI::App& app);
+
 }  // namespace batchlmm::cli

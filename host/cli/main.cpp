@@ -28,11 +28,12 @@ int run(int argc, char** argv) {
   app.footer("Exit codes: 0 success, 1 failure, 2 bad usage or bad input.");
   const cli::Run run_fit = cli::add_fit_command(app);
   const cli::Run run_lrt = cli::add_lrt_command(app);
+  const cli::Run run_plan = cli::add_plan_command(app);
 
   std::string output;
   try {
     app.parse(argc, argv);
-    output = app.got_subcommand("fit") ? run_fit() : run_lrt();
+    output = app.got_subcommand("fit") ? run_fit() : app.got_subcommand("lrt") ? run_lrt() : run_plan();
   } catch (const CLI::CallForHelp&) {
     output = app.help();
   } catch (const CLI::CallForVersion& call) {
@@ -41,7 +42,7 @@ int run(int argc, char** argv) {
     const auto commands = app.get_subcommands();
     if (commands.empty()) {
       const std::string found = argc > 1 ? "'" + std::string(argv[1]) + "'" : "none";
-      complain("expected a command, fit or lrt, found " + found + " (see batchlmm --help)");
+      complain("expected a command, fit, lrt or plan, found " + found + " (see batchlmm --help)");
     } else {
       complain(std::string(error.what()) + " (see batchlmm " + commands.front()->get_name() + " --help)");
     }

@@ -10,8 +10,6 @@
 // from singular, Psi = Phi T^{-1} and Q_11 = T^{-1} - T^{-1} Phi T^{-1}, which saves most of the dense products.
 #include "host/model/large_criterion.hpp"
 
-#include <unistd.h>
-
 #include <Eigen/Cholesky>
 #include <Eigen/Eigenvalues>
 #include <algorithm>
@@ -21,6 +19,7 @@
 
 #include "batchlmm/error.hpp"
 #include "host/model/blas.hpp"
+#include "host/model/memory.hpp"
 
 namespace batchlmm {
 namespace {
@@ -216,12 +215,9 @@ private:
 
 void LargeCriterion::check_memory() const {
   const double matrices = exact_ ? 7.0 + streamed_parameters_ : 5.0;
-  const double needed = matrices * 8.0 * N_ * N_;
-  const double there = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
-  if (needed <= there) return;
-  const auto gib = [](double bytes) { return std::to_string(static_cast<long long>(std::ceil(bytes / (1 << 30)))); };
-  throw ModelError("the crossed random effects leave a dense system of " + std::to_string(q_) + " columns: expected " +
-                   gib(needed) + " GiB of memory, found " + gib(there) + " GiB");
+  require_memory(matrices * 8.0 * N_ * N_, "the dense system of " + std::to_string(q_) +
+                                               " columns that the crossed random effects of \"" +
+                                               model_.matrices().formula + "\" leave");
 }
 
 void LargeCriterion::read_levels(double dense_share) {

@@ -13,6 +13,8 @@
 ///   auto pending = batch.submit();
 ///   for (const BatchFit& fit : pending.get()) use(fit.criterion, fit.theta, fit.beta);
 /// @endcode
+/// Items of a batch may bring designs of their own, of any shape: written out, or as a `DesignVariant` of one that the
+/// batch has.
 #pragma once
 
 #include "batchlmm/error.hpp"
