@@ -131,9 +131,15 @@ void interpolate(const InterpolantJob& job, const InterpolantChunk& also, Bootst
 
 /// The table of this instruction set; its name is unique through the inline namespace.
 extern const CpuKernels kernels_of_this_isa;
-const CpuKernels kernels_of_this_isa{
-    BATCHLMM_TEXT(BATCHLMM_ISA), 2 * native_width, fit, scratch, evaluate_one, bootstrap, interpolate, run_ceiling,
-    ceiling_chains};
+const CpuKernels kernels_of_this_isa{BATCHLMM_TEXT(BATCHLMM_ISA),
+                                     2 * native_width,
+                                     fit,
+                                     scratch,
+                                     evaluate_one,
+                                     bootstrap,
+                                     interpolate,
+                                     run_ceiling,
+                                     ceiling_chains};
 
 }  // namespace BATCHLMM_ISA
 }  // namespace batchlmm::kernels
