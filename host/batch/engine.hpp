@@ -8,18 +8,11 @@
 
 #include "host/batch/backend.hpp"
 #include "host/batch/embedding.hpp"
+#include "host/batch/tiers.hpp"
 #include "host/model/model.hpp"
 #include "kernels/jobs.hpp"
 
 namespace batchlmm {
-
-/// How replicates are drawn and fitted; a model's class decides.
-enum class Tier : std::uint8_t {
-  symmetry = 1,              ///< strata of a balanced or pattern-repeated design: independent of its size
-  streaming = 2,             ///< streamed elimination with a small dense Schur complement
-  shared_factorization = 3,  ///< what is common to all replicates is tabulated
-  large = 4                  ///< Schur complements in the hundreds or thousands
-};
 
 /// Two nested models by ML and the generating values, or (`full` == `null`) one model that is drawn from and refitted.
 struct BootstrapModels {

@@ -9,8 +9,8 @@
 #include <string>
 
 #include "host/batch/backend.hpp"
-#include "host/batch/engine.hpp"
 #include "host/batch/replicates.hpp"
+#include "host/batch/tiers.hpp"
 #include "host/inference/fit.hpp"
 
 namespace batchlmm {
