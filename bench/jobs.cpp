@@ -33,6 +33,7 @@
 #include "host/batch/bootstrap.hpp"
 #include "host/batch/ceiling.hpp"
 #include "host/batch/cost.hpp"
+#include "host/batch/shared_factorization_engine.hpp"
 #include "host/data/read.hpp"
 #include "host/formula/formula.hpp"
 #include "host/inference/fit.hpp"
@@ -228,12 +229,7 @@ public:
         {"status", status},
         {"evaluations_per_replicate", n > 0 ? static_cast<double>(s.evaluations_null + s.evaluations_full) / n : 0.0},
         {"memory", memory()}};
-    if (bootstrap_->engine().tier() == Tier::streaming && n > 0) {
-      // The draw, less than a tenth of a fit, is left out.
-      double operations = static_cast<double>(s.evaluations_null) * streaming_cost(null_->shape()).trip();
-      if (!refit_) operations += static_cast<double>(s.evaluations_full) * streaming_cost(full_->shape()).trip();
-      answer["multiply_adds_per_replicate"] = operations / n;
-    }
+    if (const std::optional<double> operations = multiply_adds(s)) answer["multiply_adds_per_replicate"] = *operations;
     if (!refit_) {
       answer["extreme"] = s.extreme;
       answer["mean_statistic"] = s.used > 0 ? s.sum_statistic / static_cast<double>(s.used) : 0.0;
@@ -242,6 +238,21 @@ public:
   }
 
 private:
+  /// Multiply-adds of an average replicate of this run, without its draw, by the tier's own count of its loops.
+  [[nodiscard]] std::optional<double> multiply_adds(const ReplicateSummary& s) const {
+    const ReplicateEngine& engine = bootstrap_->engine();
+    if (s.replicates == 0) return {};
+    const double null_fits = static_cast<double>(s.evaluations_null) / static_cast<double>(s.replicates),
+                 full_fits = static_cast<double>(s.evaluations_full) / static_cast<double>(s.replicates);
+    if (engine.tier() == Tier::streaming)
+      return null_fits * streaming_cost(null_->shape()).trip() +
+             (refit_ ? 0 : full_fits * streaming_cost(full_->shape()).trip());
+    if (const auto* shared = dynamic_cast<const SharedFactorizationEngine*>(&engine))
+      return shared->null_tables().operations() +
+             (shared->full_tables() != nullptr ? shared->full_tables()->operations() : 0);
+    return {};
+  }
+
   bool refit_;
   Input input_;
   std::unique_ptr<Model> null_, full_;
