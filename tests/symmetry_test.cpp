@@ -48,8 +48,7 @@ double dense_error(const Model& model, const Strata& strata) {
       const MatrixXd lambda = MatrixXd::NullaryExpr(k, k, [&] { return normal(rng); }) * std::pow(10.0, draw - 1) * 0.7;
       const MatrixXd product = lambda * lambda.transpose();
       for (int i = 0; i < k; ++i)
-        for (int j = 0; j <= i; ++j)
-          t[static_cast<std::size_t>(shape.term[b].parameter + kernels::triangle(i, j))] = product(i, j);
+        for (int j = 0; j <= i; ++j) t[shape.term[b].parameter + kernels::triangle(i, j)] = product(i, j);
       RandomTerm term = model.matrices().random[static_cast<std::size_t>(model.term_of(b))];
       term.z = model.z_gauge(model.term_of(b)).columns * lambda;
       const MatrixXd z = oracle::dense_z(term);

@@ -150,6 +150,7 @@ std::optional<std::vector<std::pair<std::vector<std::int32_t>, std::vector<std::
   }
   // Large sets first: what is small may be a part of one.
   std::vector<std::pair<const std::vector<std::int32_t>*, const std::vector<std::int32_t>*>> order;
+  order.reserve(sets.size());
   for (const auto& [set, levels] : sets) order.emplace_back(&set, &levels);
   std::stable_sort(order.begin(), order.end(), [](const auto& a, const auto& b) {
     return std::pair(a.first->size(), a.second->size()) > std::pair(b.first->size(), b.second->size());

@@ -37,6 +37,11 @@ struct Piece {
 struct Pieces {
   std::vector<Piece> pieces;
   [[nodiscard]] const BlockPart& first() const { return pieces.front().part; }
+  [[nodiscard]] Index copies() const {
+    Index sum = 0;
+    for (const Piece& piece : pieces) sum += piece.copies();
+    return sum;
+  }
 };
 
 /// Tells whether two parts are the same up to a rotation of the rows, by the eigenvectors of one generic element and
@@ -119,25 +124,25 @@ public:
     position_.resize(static_cast<std::size_t>(n_));
   }
 
-  /// @return nothing where more entries than `largest` are needed
-  std::optional<Eigen::SparseMatrix<double>> basis(const Pieces& stratum, Index copies) {
-    const Index d = stratum.first().d;
+  /// @return false where more entries than `largest` are needed
+  bool make(const Pieces& stratum, Eigen::SparseMatrix<double>* out) {
+    const Index d = stratum.first().d, copies = stratum.copies();
     std::vector<Column> columns(static_cast<std::size_t>(d * copies));
     Index first_copy = 0;
     for (const Piece& piece : stratum.pieces)
       for (std::size_t e = 0; e < piece.system->copies.size(); ++e, first_copy += piece.part.m)
-        if (!add_copies(piece, piece.system->copies[e], first_copy, copies, &columns)) return std::nullopt;
-    Eigen::SparseMatrix<double> out(n_, d * copies);
+        if (!add_copies(piece, piece.system->copies[e], first_copy, copies, &columns)) return false;
+    out->resize(n_, d * copies);
     std::size_t entries = 0;
     for (const Column& column : columns) entries += column.size();
-    out.reserve(static_cast<Index>(entries));
+    out->reserve(static_cast<Index>(entries));
     for (std::size_t j = 0; j < columns.size(); ++j) {
-      out.startVec(static_cast<Index>(j));
-      for (const auto& [row, value] : columns[j]) out.insertBack(row, static_cast<Index>(j)) = value;
+      out->startVec(static_cast<Index>(j));
+      for (const auto& [row, value] : columns[j]) out->insertBack(row, static_cast<Index>(j)) = value;
       Column().swap(columns[j]);
     }
-    out.finalize();
-    return out;
+    out->finalize();
+    return true;
   }
 
 private:
@@ -280,21 +285,20 @@ std::optional<Strata> find_strata(const Model& model, const SymmetryOptions& opt
   double rank = 0;
   for (Piece& piece : pieces) {
     rank += static_cast<double>(piece.part.d) * static_cast<double>(piece.copies());
-    bool found = false;
-    for (Pieces& stratum : strata) {
-      const std::optional<MatrixXd> rotation = matcher.match(stratum.first(), piece.part);
+    Pieces* same = nullptr;
+    for (std::size_t i = 0; i < strata.size() && same == nullptr; ++i) {
+      const std::optional<MatrixXd> rotation = matcher.match(strata[i].first(), piece.part);
       if (!rotation) continue;
+      same = &strata[i];
       const Index m = piece.part.m;
       MatrixXd turned = MatrixXd::Zero(piece.part.weights.rows(), piece.part.weights.cols());
-      for (Index i = 0; i < piece.part.d; ++i)
-        for (Index j = 0; j < piece.part.d; ++j)
-          turned.middleCols(i * m, m) += (*rotation)(i, j) * piece.part.weights.middleCols(j * m, m);
+      for (Index r = 0; r < piece.part.d; ++r)
+        for (Index c = 0; c < piece.part.d; ++c)
+          turned.middleCols(r * m, m) += (*rotation)(r, c) * piece.part.weights.middleCols(c * m, m);
       piece.part.weights = std::move(turned);
-      stratum.pieces.push_back(std::move(piece));
-      found = true;
-      break;
     }
-    if (!found) strata.push_back({{std::move(piece)}});
+    if (same == nullptr) same = &strata.emplace_back();
+    same->pieces.push_back(std::move(piece));
   }
   int sum = 0;
   for (const Pieces& stratum : strata) sum += stratum.first().d;
@@ -304,26 +308,23 @@ std::optional<Strata> find_strata(const Model& model, const SymmetryOptions& opt
     return std::nullopt;
   }
   BasisBuilder builder(factors, options.largest_basis);
+  std::stable_sort(strata.begin(), strata.end(), [](const Pieces& a, const Pieces& b) {
+    return std::pair<Index, Index>(a.first().d, a.copies()) < std::pair<Index, Index>(b.first().d, b.copies());
+  });
+  out.strata.reserve(strata.size());  // a sparse matrix is copied when it moves
   for (const Pieces& from : strata) {
-    Index copies = 0;
-    for (const Piece& piece : from.pieces) copies += piece.copies();
-    Stratum stratum;
-    stratum.d = from.first().d;
-    stratum.m = static_cast<int>(copies);
-    stratum.generators = from.first().generators;
-    for (int a = 0; a < shape.parameters; ++a)
-      if (stratum.generators[a].cwiseAbs().maxCoeff() <= zero_tolerance * scale[a]) stratum.generators[a].resize(0, 0);
-    std::optional<Eigen::SparseMatrix<double>> basis = builder.basis(from, copies);
-    if (!basis) {
+    Stratum& stratum = out.strata.emplace_back();
+    if (!builder.make(from, &stratum.basis)) {
       *why = "the bases of the strata are too large to be held";
       return std::nullopt;
     }
-    stratum.basis = std::move(*basis);
+    stratum.d = from.first().d;
+    stratum.m = static_cast<int>(from.copies());
+    stratum.generators = from.first().generators;
+    for (int a = 0; a < shape.parameters; ++a)
+      if (stratum.generators[a].cwiseAbs().maxCoeff() <= zero_tolerance * scale[a]) stratum.generators[a].resize(0, 0);
     out.rank += static_cast<int>(stratum.basis.cols());
-    out.strata.push_back(std::move(stratum));
   }
-  std::stable_sort(out.strata.begin(), out.strata.end(),
-                   [](const Stratum& a, const Stratum& b) { return std::pair(a.d, a.m) < std::pair(b.d, b.m); });
   out.certificate = certify(model, factors, out, scale, options.seed + 2);
   if (!(out.certificate <= options.tolerance)) {
     std::array<char, 64> text{};
