@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "host/batch/backend.hpp"
@@ -24,6 +25,14 @@ struct BootstrapModels {
   [[nodiscard]] bool refit() const { return full == null; }
 };
 
+/// What an engine expects of a replicate, for people.
+struct EngineFacts {
+  double evaluations = 0;                   ///< of all its fits and starting points together; 0: not known
+  double multiply_adds = 0;                 ///< all of them, without the draw; 0: not known
+  std::vector<std::pair<int, int>> strata;  ///< order and copies, where the design has been taken apart
+  int completed_rows = 0;                   ///< rows that were filled in for that
+};
+
 /// A replicate is a pure function of (tier, models, generating values, seed, index): its bits do not depend on chunks,
 /// threads or instruction sets.
 class ReplicateEngine {
@@ -32,6 +41,7 @@ public:
   [[nodiscard]] virtual Tier tier() const = 0;
   /// Replicates that one call of `run` should take.
   [[nodiscard]] virtual std::uint64_t chunk_length(const Backend& backend) const = 0;
+  [[nodiscard]] virtual EngineFacts facts() const { return {}; }
   /// Bytes that each thread of the CPU takes while it runs.
   [[nodiscard]] virtual double thread_bytes() const { return 0; }
   /// Draws and fits replicates chunk.first .. + chunk.count - 1 at sigma = 1, beta = 0. Several threads may call at

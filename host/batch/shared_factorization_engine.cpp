@@ -102,6 +102,12 @@ SharedFactorizationEngine::SharedFactorizationEngine(const BootstrapModels& mode
   job_.null = null_tables_->interpolant();
 }
 
+EngineFacts SharedFactorizationEngine::facts() const {
+  EngineFacts facts;
+  facts.multiply_adds = null_tables_->operations() + (full_tables_ != nullptr ? full_tables_->operations() : 0);
+  return facts;
+}
+
 std::uint64_t SharedFactorizationEngine::chunk_length(const Backend& /*backend*/) const { return replicates_a_chunk; }
 
 void SharedFactorizationEngine::run(const Backend& backend, bool parameters, kernels::BootstrapChunk& chunk) const {

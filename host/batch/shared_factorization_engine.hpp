@@ -22,6 +22,8 @@ public:
   static std::string obstacle(const BootstrapModels& models);
 
   [[nodiscard]] Tier tier() const override { return Tier::shared_factorization; }
+  [[nodiscard]] EngineFacts facts() const override;
+  [[nodiscard]] double thread_bytes() const override { return streaming_.thread_bytes(); }
   [[nodiscard]] std::uint64_t chunk_length(const Backend& backend) const override;
   /// A replicate that the interpolant does not serve (an optimum at the far edge of the box, what is held out too far
   /// off, no certified minimum) is fitted by the streaming tier.

@@ -39,6 +39,7 @@ bool always_several_starts(const kernels::Shape& s) {
 StreamingEngine::StreamingEngine(const BootstrapModels& models)
     : map_(models.embedding->map), term_(models.embedding->term), column_(models.embedding->column) {
   const Model &null = *models.null, &full = *models.full;
+  refit_ = models.refit();
   if (null.is_large() || full.is_large())
     throw ModelError(
         "the streaming tier takes models whose crossed grouping factors have up to 320 columns together; \"" +
@@ -85,6 +86,15 @@ void StreamingEngine::pilot(bool refit) {
 
 std::uint64_t StreamingEngine::chunk_length(const Backend& backend) const {
   return backend.cuda ? kernels::cuda_chunk_length(job_) : kernels::chunk_length(job_, chunk_bytes);
+}
+
+EngineFacts StreamingEngine::facts() const {
+  const double null = evaluations_a_fit * job_.null_options.starts,
+               full = refit_ ? 0 : evaluations_a_fit * job_.full_options.starts;
+  EngineFacts facts;
+  facts.evaluations = null + full;
+  facts.multiply_adds = null * streaming_cost(*job_.null).trip() + full * streaming_cost(*job_.full).trip();
+  return facts;
 }
 
 double StreamingEngine::thread_bytes() const {

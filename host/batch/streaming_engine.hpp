@@ -17,6 +17,7 @@ public:
 
   [[nodiscard]] Tier tier() const override { return Tier::streaming; }
   [[nodiscard]] std::uint64_t chunk_length(const Backend& backend) const override;
+  [[nodiscard]] EngineFacts facts() const override;
   [[nodiscard]] double thread_bytes() const override;
   void run(const Backend& backend, bool parameters, kernels::BootstrapChunk& chunk) const override;
 
@@ -26,6 +27,7 @@ public:
 private:
   void pilot(bool refit);
 
+  bool refit_ = false;
   std::vector<double> null_starts_, full_starts_, map_;
   std::vector<int> term_, column_;
   std::unique_ptr<SamplerData> sampler_;

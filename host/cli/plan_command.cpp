@@ -14,6 +14,7 @@ struct PlanArguments {
   ModelInput input;
   std::string null;
   std::string threads;
+  std::string tier = "auto";
   bool ml = false;
   bool json = false;
 };
@@ -24,6 +25,7 @@ std::string run_plan(const PlanArguments& arguments) {
   options.method = arguments.ml ? Method::ml : Method::reml;
   if (!arguments.threads.empty())
     options.threads = static_cast<int>(whole_number("--threads", arguments.threads, 1, most_threads));
+  options.tier = tier_of_name(arguments.tier);
   const std::string formula = on_one_line(arguments.formula), null = on_one_line(arguments.null);
   parse_formula(formula);  // a slip in a formula shows before a large table is read
   if (!null.empty()) parse_formula(null);
@@ -44,6 +46,8 @@ Run add_plan_command(CLI::App& app) {
       ->option_text(" ");
   command->add_flag("--ml", arguments->ml, "Refits by maximum likelihood (default REML)");
   command->add_option("--threads", arguments->threads, "CPU threads (default: all cores)")->option_text("T");
+  command->add_option("--tier", arguments->tier, "auto (default), symmetry, streaming, shared or large")
+      ->option_text("T");
   command->add_flag("--json", arguments->json, "Print JSON in full precision");
   return [arguments] { return run_plan(*arguments); };
 }

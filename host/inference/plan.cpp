@@ -7,7 +7,6 @@
 #include "host/batch/ceiling.hpp"
 #include "host/batch/embedding.hpp"
 #include "host/batch/starts.hpp"
-#include "host/batch/streaming_engine.hpp"
 #include "host/model/check_model.hpp"
 #include "host/model/memory.hpp"
 #include "kernels/cpu.hpp"
@@ -47,7 +46,8 @@ PlannedModel planned(const Model& model) {
   return result;
 }
 
-PlannedBootstrap planned_bootstrap(const Model& null, const Model& full, const Embedding& embedding) {
+PlannedBootstrap planned_bootstrap(const Model& null, const Model& full, const Embedding& embedding,
+                                   std::optional<Tier> tier) {
   PlannedBootstrap result;
   BootstrapModels models;
   models.null = &null;
@@ -58,7 +58,7 @@ PlannedBootstrap planned_bootstrap(const Model& null, const Model& full, const E
   models.seed = 1;
   TierDecision decision;
   try {
-    decision = choose_tier(models, {}, {});
+    decision = choose_tier(models, tier, {});
   } catch (const ModelError& error) {
     result.why = error.what();
     return result;
@@ -66,14 +66,7 @@ PlannedBootstrap planned_bootstrap(const Model& null, const Model& full, const E
   result.tier = decision.engine->tier();
   result.passed_over = decision.passed_over;
   result.thread_bytes = decision.engine->thread_bytes();
-  result.evaluations = evaluations_a_fit * (models.refit() ? 1 : 2);
-  if (const auto* streaming = dynamic_cast<const StreamingEngine*>(decision.engine.get())) {
-    const double null_fit = evaluations_a_fit * streaming->job().null_options.starts,
-                 full_fit = models.refit() ? 0 : evaluations_a_fit * streaming->job().full_options.starts;
-    result.evaluations = null_fit + full_fit;
-    result.multiply_adds =
-        null_fit * streaming_cost(null.shape()).trip() + full_fit * streaming_cost(full.shape()).trip();
-  }
+  result.facts = decision.engine->facts();
   return result;
 }
 
@@ -90,9 +83,9 @@ Plan plan(std::shared_ptr<const ModelMatrices> matrices, std::shared_ptr<const M
     check_model(*null_matrices);
     const Model null(std::move(null_matrices), result.method);
     result.null = planned(null);
-    result.bootstrap = planned_bootstrap(null, model, embed(null, model));
+    result.bootstrap = planned_bootstrap(null, model, embed(null, model), options.tier);
   } else {
-    result.bootstrap = planned_bootstrap(model, model, identity_embedding(model));
+    result.bootstrap = planned_bootstrap(model, model, identity_embedding(model), options.tier);
   }
   result.isa = kernels::cpu_kernels().name;
   result.lanes = kernels::cpu_kernels().lanes;

@@ -28,10 +28,6 @@ struct PlannedFactor {
   Elimination elimination = Elimination::streamed;
 };
 
-struct PlannedStratum {
-  int d = 0, m = 0;  ///< order and multiplicity
-};
-
 struct PlannedModel {
   std::shared_ptr<const ModelMatrices> matrices;
   int fixed_effects = 0, theta = 0, random_effects = 0;
@@ -41,8 +37,6 @@ struct PlannedModel {
   StreamingCost cost;                  ///< where not large
   double model_bytes = 0;              ///< constants of the design
   double replicate_bytes = 0;  ///< one lane's elimination, derivatives and optimizer; the dense matrices where large
-  std::vector<PlannedStratum> strata;  ///< where symmetry was found
-  std::string no_strata;               ///< else why not
 };
 
 /// The bootstrap of one model (refits) or of two (likelihood-ratio test).
@@ -50,9 +44,8 @@ struct PlannedBootstrap {
   std::optional<Tier> tier;  ///< none: not possible, see `why`
   std::string why;
   std::vector<PassedOver> passed_over;
-  double evaluations = 0;    ///< expected a replicate, all fits and starting points together
-  double multiply_adds = 0;  ///< expected a replicate by the streaming tier, without the draw; 0 for other tiers
-  double thread_bytes = 0;   ///< memory that each thread takes
+  EngineFacts facts;
+  double thread_bytes = 0;  ///< memory that each thread takes
 };
 
 struct Plan {
@@ -66,12 +59,13 @@ struct Plan {
   double memory_available = 0;
   /// Replicates per second of one thread that did nothing but the multiply-adds; 0 where the count is not known.
   [[nodiscard]] double ceiling() const {
-    return bootstrap.multiply_adds > 0 ? multiply_adds_per_second / bootstrap.multiply_adds : 0;
+    return bootstrap.facts.multiply_adds > 0 ? multiply_adds_per_second / bootstrap.facts.multiply_adds : 0;
   }
 };
 
 struct PlanOptions {
   Method method = Method::reml;  ///< of refits; a likelihood-ratio test is by ML
+  std::optional<Tier> tier;      ///< none: the cheapest that takes the models
   int threads = 0;               ///< 0: all cores
   double seconds = 0.005;        ///< for the measurement of the ceiling, a round
 };

@@ -55,13 +55,6 @@ std::string model_text(const PlannedModel& m) {
                                              elimination_name(f.elimination)));
   text += line("Schur complement",
                m.schur == 0 ? "none" : counted(m.schur, "column") + (m.large ? ", by LAPACK" : ", dense"));
-  if (!m.strata.empty()) {
-    std::string strata;
-    for (const PlannedStratum& s : m.strata) strata += fmt::format("({}, {})", s.d, s.m);
-    text += line("strata (order, copies)", strata);
-  } else if (!m.no_strata.empty()) {
-    text += line("strata", "none: " + m.no_strata);
-  }
   if (m.large) {
     text += line("memory", format_bytes(m.replicate_bytes) + " at least");
     return text;
@@ -92,9 +85,6 @@ Json model_json(const PlannedModel& m) {
   }
   json["schur"] = m.schur;
   json["large"] = m.large;
-  json["strata"] = Json::array();
-  for (const PlannedStratum& s : m.strata) json["strata"].push_back({{"order", s.d}, {"copies", s.m}});
-  if (!m.no_strata.empty()) json["no_strata"] = m.no_strata;
   if (!m.large) {
     json["multiply_adds"] = {
         {"value", m.cost.value}, {"with_derivatives", m.cost.derivatives}, {"newton_step", m.cost.newton}};
@@ -118,9 +108,17 @@ std::string plan_text(const Plan& plan, const std::string& data_name) {
     text += line("tier", tier_name(*b.tier));
     for (const PassedOver& other : b.passed_over)
       text += line("  not " + std::string(tier_name(other.tier)), other.why);
-    std::string expected = fmt::format("{:.1f} expected a replicate", b.evaluations);
-    if (b.multiply_adds > 0) expected += fmt::format(", {} multiply-adds", format_count(b.multiply_adds));
-    text += line("evaluations", expected);
+    if (!b.facts.strata.empty()) {
+      std::string strata;
+      for (const auto& [order, copies] : b.facts.strata) strata += fmt::format("({} x {})", order, copies);
+      text += line("strata", strata + ", order x copies");
+      if (b.facts.completed_rows > 0)
+        text += line("", counted(b.facts.completed_rows, "missing row") + " as indicator columns");
+    }
+    if (b.facts.evaluations > 0)
+      text += line("evaluations", fmt::format("{:.1f} expected a replicate", b.facts.evaluations));
+    if (b.facts.multiply_adds > 0)
+      text += line("multiply-adds", format_count(b.facts.multiply_adds) + " expected a replicate, without the draw");
     if (b.thread_bytes > 0)
       text += line("memory", fmt::format("{} on {}, any number of replicates",
                                          format_bytes(plan.threads * b.thread_bytes), counted(plan.threads, "thread")));
@@ -146,15 +144,20 @@ std::string plan_json(const Plan& plan) {
   bootstrap["passed_over"] = Json::array();
   for (const PassedOver& other : b.passed_over)
     bootstrap["passed_over"].push_back({{"tier", tier_name(other.tier)}, {"why", other.why}});
-  bootstrap["evaluations"] = b.evaluations;
-  bootstrap["multiply_adds"] = b.multiply_adds > 0 ? Json(b.multiply_adds) : Json();
+  const auto known = [](double x) { return x > 0 ? Json(x) : Json(); };
+  bootstrap["strata"] = Json::array();
+  for (const auto& [order, copies] : b.facts.strata)
+    bootstrap["strata"].push_back({{"order", order}, {"copies", copies}});
+  bootstrap["completed_rows"] = b.facts.completed_rows;
+  bootstrap["evaluations"] = known(b.facts.evaluations);
+  bootstrap["multiply_adds"] = known(b.facts.multiply_adds);
   bootstrap["thread_bytes"] = b.thread_bytes;
   json["machine"] = {{"memory_available", plan.memory_available},
                      {"isa", plan.isa},
                      {"lanes", plan.lanes},
                      {"threads", plan.threads},
                      {"multiply_adds_per_second", plan.multiply_adds_per_second},
-                     {"ceiling", plan.ceiling() > 0 ? Json(plan.ceiling()) : Json()}};
+                     {"ceiling", known(plan.ceiling())}};
   return json.dump(2) + "\n";
 }
 
