@@ -11,6 +11,7 @@
 
 #include "batchlmm/error.hpp"
 #include "host/model/dense_criterion.hpp"
+#include "host/model/sparse_criterion.hpp"
 #include "tests/oracle.hpp"
 
 namespace batchlmm {
@@ -200,6 +201,55 @@ TEST(LargeCriterion, AgreesWithTheKernelsAsTBecomesSingular) {
       lambda.push_back(scale * Eigen::MatrixXd::Identity(term.z.cols(), term.z.cols()));
     expect_the_kernels_criterion(matrices, Method::reml, lambda, LargeOptions{});
   }
+}
+
+TEST(SparseCriterion, AgreesWithTheKernels) {
+  for (Kind kind : {Kind::nested, Kind::crossed, Kind::partially_crossed, Kind::nested_and_crossed, Kind::deep})
+    for (int k : {1, 2, 3})
+      for (Method method : {Method::ml, Method::reml})
+        for (bool singular : {false, true}) {
+          SCOPED_TRACE(::testing::Message() << "kind " << static_cast<int>(kind) << " k " << k << " reml "
+                                            << (method == Method::reml) << " singular " << singular);
+          // Arrange
+          const auto matrices = oracle::random_model(kind, k, 1000 * static_cast<int>(kind) + 100 * k);
+          const Model small(matrices, method), large(matrices, method, always_large);
+          const auto lambda = random_lambda(*matrices, singular);
+          const auto expected = make_criterion(small, matrices->y);
+          SparseAnalysis analysis;
+          const auto found = make_sparse_criterion(large, matrices->y, 1e12, &analysis);
+
+          // Act
+          ASSERT_NE(found, nullptr);
+          const CriterionValue e = expected->evaluate(kernel_lambda(small, lambda), true);
+          const CriterionValue value = found->evaluate(kernel_lambda(large, lambda), false);
+          const CriterionValue f = found->evaluate(kernel_lambda(large, lambda), true);
+
+          // Assert
+          ASSERT_TRUE(f.ok);
+          EXPECT_GT(analysis.operations, 0);
+          EXPECT_DOUBLE_EQ(value.deviance, f.deviance);
+          EXPECT_NEAR(f.deviance, e.deviance, 1e-11 * std::abs(e.deviance));
+          const std::vector<int> order = parameters(small, large);
+          // Near a singular T the traces are those of a T moved by 1e-7.
+          EXPECT_LT(relative_error(f.gradient, e.gradient(order)), singular ? 1e-5 : 1e-8);
+          EXPECT_LT(relative_error(f.information, e.information(order, order)), 1e-9);
+          EXPECT_FALSE(f.exact);
+          EXPECT_LT(relative_error(found->beta(), expected->beta()), 1e-9);
+          EXPECT_LT(relative_error(found->x_information(), expected->x_information()), 1e-9);
+          for (int b = 0; b < large.shape().terms; ++b)
+            for (int c = 0; c < small.shape().terms; ++c)
+              if (small.term_of(c) == large.term_of(b)) {
+                EXPECT_LT(relative_error(found->modes(b), expected->modes(c)), 1e-9);
+              }
+        }
+}
+
+TEST(SparseCriterion, IsLeftWhereItCostsTooMuch) {
+  const auto matrices = crossed_model();
+  const Model model(matrices, Method::ml, always_large);
+  SparseAnalysis analysis;
+  EXPECT_EQ(make_sparse_criterion(model, matrices->y, 1e3, &analysis), nullptr);
+  EXPECT_GT(analysis.operations, 1e3);
 }
 
 TEST(LargeCriterion, SaysThatItIsNotFiniteAndRecovers) {
