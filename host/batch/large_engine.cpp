@@ -50,6 +50,7 @@ void record(const kernels::Shape& s, const Optimum& optimum, std::uint64_t i, co
 LargeEngine::Side LargeEngine::make_side(const Model& model, std::vector<double> start) {
   Side side{&model, std::move(start), CarriedTraces(model.shape())};
   const std::unique_ptr<Criterion> criterion = make_criterion(model, model.matrices().y);
+  side.bytes = criterion->cost().bytes;
   const CriterionValue value = criterion->evaluate(side.start, true);
   if (value.ok && value.exact && value.forms.size() > 0) side.traces.take(side.start, value);
   return side;

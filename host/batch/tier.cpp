@@ -30,11 +30,10 @@ std::optional<Tier> tier_of_name(const std::string& name) {
 
 namespace {
 
-/// Dense products by BLAS, a replicate at a time, against the kernels' lanes: multiply-adds a second of a core, and
-/// what the calls of BLAS cost by themselves. Only where the gain is clear.
-bool dense_products_pay(const Model& model) {
-  constexpr double rate = 2e10, blas_start = 3e-4;
-  return kernel_operations(model) / rate > 2 * (dense_operations(model) / rate + blas_start);
+/// Matrix products, a replicate at a time, against the kernels' lanes. Only where the gain is clear.
+bool matrix_products_pay(const Model& model) {
+  constexpr double lanes_rate = 2e10;  // multiply-adds a second of a core
+  return kernel_operations(model) / lanes_rate > 2 * matrix_seconds(model);
 }
 
 }  // namespace
@@ -60,7 +59,7 @@ TierDecision choose_tier(const BootstrapModels& models, std::optional<Tier> aske
     decision.passed_over.push_back({Tier::shared_factorization, why});
   }
   const bool large = models.null->is_large() || models.full->is_large();
-  if (asked ? *asked == Tier::large : large || (!backend.cuda && dense_products_pay(*models.full))) {
+  if (asked ? *asked == Tier::large : large || (!backend.cuda && matrix_products_pay(*models.full))) {
     decision.engine = std::make_unique<LargeEngine>(models);
     return decision;
   }

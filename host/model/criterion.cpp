@@ -1,10 +1,13 @@
 #include "host/model/criterion.hpp"
 
+#include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "host/model/dense_criterion.hpp"
 #include "host/model/large_criterion.hpp"
 #include "host/model/memory.hpp"
+#include "host/model/sparse_criterion.hpp"
 #include "kernels/cpu.hpp"
 
 namespace batchlmm {
@@ -37,6 +40,9 @@ public:
   }
 
   void set_response(const std::vector<double>& response) override { response_ = response; }
+  [[nodiscard]] CriterionCost cost() const override {
+    return {kernel_operations(model_), 8.0 * static_cast<double>(memory_.size())};
+  }
 
   [[nodiscard]] Eigen::VectorXd beta() const override {
     return Eigen::Map<const Eigen::VectorXd>(last_.beta, model_.shape().p);
@@ -78,6 +84,34 @@ private:
   kernels::ScalarEvaluation last_;
 };
 
+// Multiply-adds a second of the kernels' text on doubles, of BLAS and of sparse loops, and what the calls of BLAS cost
+// by themselves.
+constexpr double kernel_rate = 3.6e9, blas_rate = 2e10, sparse_rate = 5e8, blas_start = 3e-4;
+
+double dense_seconds(const Model& model) {
+  const kernels::Shape& s = model.shape();
+  const double columns = static_cast<double>(s.nodes[0]) * s.own[0] + s.columns();
+  constexpr double most_columns = 5000;
+  if (s.stages > 1 || columns > most_columns) return std::numeric_limits<double>::infinity();
+  return dense_criterion_operations(s) / blas_rate + blas_start;
+}
+
+/// Sparse streamed levels and a dense node, with an exact Hessian in some evaluations.
+double node_seconds(const Model& model) {
+  const kernels::Shape& s = model.shape();
+  if (s.stages > 1) return std::numeric_limits<double>::infinity();
+  double a_row = 0;  // columns that a row of the model touches
+  for (int b = 0; b < s.terms; ++b)
+    if (s.term[b].stage > 0) a_row += s.term[b].k;
+  std::vector<double> rows(s.nodes[0], 0.0);
+  for (const std::int32_t level : model.plan().chain[0].level_of_row) ++rows[level];
+  double pairs = 0;
+  const double columns = s.columns(), q = columns - 1 - s.p;
+  for (const double n : rows) pairs += 0.5 * std::pow(std::min(columns, 1 + s.p + n * a_row), 2);
+  const double K = s.own[0], parameters = kernels::triangle_size(s.own[0]);
+  return pairs * K * (K + 1) / sparse_rate + (1 + 0.5 * parameters) * q * q * q / blas_rate + blas_start;
+}
+
 }  // namespace
 
 double kernel_operations(const Model& model) {
@@ -86,26 +120,17 @@ double kernel_operations(const Model& model) {
   return streamed * n * n * (1 + s.parameters) + n * n * n * s.parameters;
 }
 
-double dense_operations(const Model& model) {
-  const kernels::Shape& s = model.shape();
-  const double columns = static_cast<double>(s.nodes[0]) * s.own[0] + s.columns();
-  constexpr double most_columns = 5000;
-  if (s.stages > 1 || columns > most_columns) return std::numeric_limits<double>::infinity();
-  return dense_criterion_operations(s);
-}
+double matrix_seconds(const Model& model) { return std::min(dense_seconds(model), node_seconds(model)); }
 
 std::unique_ptr<Criterion> make_criterion(const Model& model, const Eigen::VectorXd& y) {
-  // Multiply-adds a second of the kernels' text on doubles and of BLAS, and what the calls of BLAS cost by themselves.
-  constexpr double kernel_rate = 3.6e9, blas_rate = 2e10, blas_start = 3e-4;
-  const double dense = dense_operations(model);
-  if (model.is_large()) {
-    // Sparse levels with an exact Hessian now and then, against dense products.
-    const kernels::Shape& s = model.shape();
-    const double q = s.columns() - 1 - s.p, streamed = kernels::triangle_size(s.own[0]);
-    return dense < (1 + streamed) * q * q * q ? make_dense_criterion(model, y) : make_large_criterion(model, y);
-  }
-  if (kernel_operations(model) / kernel_rate > dense / blas_rate + blas_start) return make_dense_criterion(model, y);
-  return std::make_unique<KernelCriterion>(model, y);
+  const double kernel =
+      model.is_large() ? std::numeric_limits<double>::infinity() : kernel_operations(model) / kernel_rate;
+  const double dense = dense_seconds(model), node = node_seconds(model);
+  constexpr int many_columns = 1000;  // a node of fewer is dense, whatever its pattern
+  if (model.plan().schur > many_columns)
+    if (auto sparse = make_sparse_criterion(model, y, sparse_rate * std::min({kernel, dense, node}))) return sparse;
+  if (kernel <= std::min(dense, node)) return std::make_unique<KernelCriterion>(model, y);
+  return dense <= node ? make_dense_criterion(model, y) : make_large_criterion(model, y);
 }
 
 }  // namespace batchlmm

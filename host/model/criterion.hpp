@@ -23,9 +23,16 @@ struct CriterionValue {
   bool exact = true;            ///< of `hessian`
 };
 
+/// What one evaluation takes, known before it is made.
+struct CriterionCost {
+  double operations = 0;  ///< multiply-adds, with derivatives
+  double bytes = 0;       ///< all that the criterion holds
+};
+
 class Criterion {
 public:
   virtual ~Criterion() = default;
+  [[nodiscard]] virtual CriterionCost cost() const = 0;
   /// @param lambda  all terms' k x k factors, row-major, at the shape's offsets
   virtual CriterionValue evaluate(const std::vector<double>& lambda, bool derivatives) = 0;
   /// With derivatives, but the average information in place of the exact Hessian where that costs much less
@@ -43,13 +50,14 @@ public:
   [[nodiscard]] virtual Eigen::MatrixXd modes(int kernel_term) const = 0;
 };
 
-/// Multiply-adds of one evaluation with derivatives: by the kernels' text, and by dense matrix products (only where
-/// they take the model: one streamed stage, Q in memory; else infinite).
+/// Multiply-adds of one evaluation with derivatives by the kernels' text.
 double kernel_operations(const Model& model);
-double dense_operations(const Model& model);
+/// Seconds of one evaluation by matrix products, on one core of a machine with AVX-512: by dense ones throughout or by
+/// sparse streamed levels with a dense node, whatever needs less. Infinite where there is more than one streamed stage.
+double matrix_seconds(const Model& model);
 
-/// By the kernels' text, by dense matrix products (dense_criterion.hpp) or by sparse streamed levels with a dense node
-/// (large_criterion.hpp), whatever needs least time.
+/// By the kernels' text, by dense matrix products (dense_criterion.hpp), by sparse streamed levels with a dense node
+/// (large_criterion.hpp) or with a sparse one (sparse_criterion.hpp), whatever needs least time.
 /// @param y  n, offset subtracted
 std::unique_ptr<Criterion> make_criterion(const Model& model, const Eigen::VectorXd& y);
 

@@ -47,9 +47,7 @@ public:
         p_(s_.p),
         O_(q_ + p_),
         m_(s_.parameters) {
-    const double o = O_, rows = n1_;
-    require_memory(8 * (3 * rows * (o + 1) + 4 * o * o + (rows + o) * (rows + o)),
-                   "the dense criterion of \"" + model.matrices().formula + "\"");
+    require_memory(cost().bytes, "the dense criterion of \"" + model.matrices().formula + "\"");
     for (int b = 0; b < s_.terms; ++b)
       if (s_.term[b].stage == 0) m1_ += kernels::triangle_size(s_.term[b].k);
     read_levels();
@@ -61,6 +59,10 @@ public:
   }
   CriterionValue evaluate_with_information(const std::vector<double>& lambda) override {
     return evaluate(lambda, Level::information);
+  }
+  [[nodiscard]] CriterionCost cost() const override {
+    const double o = O_, rows = n1_;
+    return {dense_criterion_operations(s_), 8 * (3 * rows * (o + 1) + 4 * o * o + (rows + o) * (rows + o))};
   }
   [[nodiscard]] bool exact_is_cheap() const override { return true; }
   void set_response(const std::vector<double>& response) override;

@@ -92,7 +92,8 @@ public:
     }
     const double q = q_;
     exact_ = 4.0 * (streamed_parameters_ + 1) * q * q * q <= options.largest_exact_hessian;
-    check_memory();
+    require_memory(cost().bytes,
+                   "the dense system of " + std::to_string(q_) + " columns that the crossed random effects leave");
     read_levels(options.dense_share);
     set_response(model.response(y));
   }
@@ -104,6 +105,7 @@ public:
     return evaluate(lambda, true, false);
   }
   void set_response(const std::vector<double>& response) override;
+  [[nodiscard]] CriterionCost cost() const override;
   [[nodiscard]] VectorXd beta() const override { return beta_; }
   [[nodiscard]] MatrixXd x_information() const override { return x_information_; }
   [[nodiscard]] MatrixXd modes(int b) const override;
@@ -134,7 +136,6 @@ private:
 
   CriterionValue evaluate(const std::vector<double>& lambda, bool derivatives, bool exact);
   [[nodiscard]] bool derivative_matrices() const { return exact_now_ && streamed_parameters_ > 0; }
-  void check_memory() const;
   void read_levels(double dense_share);
   void divide_columns(int parts);
 
@@ -213,11 +214,9 @@ private:
   MatrixXd x_information_;
 };
 
-void LargeCriterion::check_memory() const {
-  const double matrices = exact_ ? 7.0 + streamed_parameters_ : 5.0;
-  require_memory(matrices * 8.0 * N_ * N_, "the dense system of " + std::to_string(q_) +
-                                               " columns that the crossed random effects of \"" +
-                                               model_.matrices().formula + "\" leave");
+CriterionCost LargeCriterion::cost() const {
+  const double n = N_, matrices = exact_ ? 7.0 + streamed_parameters_ : 5.0;
+  return {n * n * n * (1 + 0.5 * streamed_parameters_), matrices * 8 * n * n};
 }
 
 void LargeCriterion::read_levels(double dense_share) {

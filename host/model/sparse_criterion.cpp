@@ -54,6 +54,7 @@ public:
   /// The pattern and what it costs; false where the pattern itself is too much.
   bool analyze(double most_operations, SparseAnalysis& analysis);
   void read_values();
+  [[nodiscard]] CriterionCost cost() const override { return cost_; }
 
   CriterionValue evaluate(const std::vector<double>& lambda, bool derivatives) override;
   void set_response(const std::vector<double>& response) override {
@@ -110,6 +111,7 @@ private:
   Factor factor_;
   std::vector<double> inverse_;  ///< on the factor's pattern
 
+  CriterionCost cost_;
   VectorXd beta_, dense_modes_;
   MatrixXd x_information_, streamed_modes_;
 };
@@ -171,6 +173,7 @@ bool SparseCriterion::analyze(double most_operations, SparseAnalysis& analysis) 
     analysis.operations += 1.5 * (n + 1) * (n + 2);
   }
   analysis.bytes += 32 * entries;
+  cost_ = {analysis.operations, analysis.bytes};
   return analysis.operations <= most_operations && analysis.bytes <= 0.8 * available_memory() && entries < 2e9;
 }
 
