@@ -16,7 +16,7 @@ function(batchlmm_get_kernel_flags result)
   # GCC 12 takes the undefined operands inside its own AVX-512 intrinsics for uninitialized variables, and notes that
   # wide vectors are passed differently with and without AVX: they never cross an object's border.
   if(CMAKE_CXX_COMPILER_ID STREQUAL GNU)
-    list(APPEND flags -Wno-maybe-uninitialized -Wno-psabi)
+    list(APPEND flags -Wno-maybe-uninitialized -Wno-uninitialized -Wno-psabi)
   endif()
   set(${result} "${flags}" PARENT_SCOPE)
 endfunction()

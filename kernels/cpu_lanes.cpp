@@ -1,40 +1,46 @@
 // The kernels for lanes of one instruction set; compiled once for each.
 #include "kernels/ceiling.hpp"
 #include "kernels/cpu.hpp"
+#include "kernels/cpu_fixed.hpp"
 #include "kernels/tile.hpp"
 
 namespace batchlmm::kernels {
 inline namespace BATCHLMM_ISA {
 namespace {
 
-template <class V>
-bool load_lane(const double* from, std::size_t stride, int n, int l, V* to) {
-  bool finite = true;
-  for (int e = 0; e < n; ++e) {
-    const double x = from[e * stride];
-    finite = finite && std::isfinite(x);
-    set_lane(to[e], l, x);
-  }
-  return finite;
+/// Fits the items by the text for this shape.
+void fit_items(const Shape& shape, const FitItems& job) {
+  if (job.design_of == nullptr)
+    for (const auto find : {fixed_one_column, fixed_two_columns})
+      if (const FitTiles fixed = find(shape); fixed != nullptr) return fixed(shape, job);
+  with_text(text_kind(shape), [&](auto text) {
+    using Text = decltype(text);
+    // Two vectors a lane-tile hide the latency of the scalar recurrences where the streamed factor has one column.
+    using V = Pack<std::is_same_v<Text, StreamingText<0>> ? 1 : 2>;
+    if (job.design_of != nullptr)
+      Tile<Pack<1>, Pack<1>, Text>(shape).fit(job);
+    else
+      Tile<V, double, Text>(shape).fit(job);
+  });
 }
 
-template <class V, int LK, class C>
-void fit_items(const FitJob& job) {
+void fit(const FitJob& job) {
   const Shape& s = *job.shape;
-  Tile<V, LK, C> tile(s);
-  const auto load = [&](std::uint64_t i, int l, V* to) {
-    return load_lane<V>(job.response + i * s.response, 1, s.response, l, to);
-  };
-  const auto start = [&](std::uint64_t i, int l, V* lambda) {
-    load_lane<V>(job.first_start + (job.one_start ? 0 : i * s.lambdas), 1, s.lambdas, l, lambda);
-  };
-  const auto limit = [](std::uint64_t) { return std::numeric_limits<double>::infinity(); };
-  tile.fit(job.design, job.design_of, job.items, load, start, limit, job.starts, job.options, job.parameters,
-           job.results);
+  fit_items(s, {job.design,
+                job.design_of,
+                job.items,
+                {job.response, static_cast<std::size_t>(s.response), 1},
+                job.first_start,
+                job.one_start,
+                nullptr,
+                job.starts,
+                job.options,
+                job.parameters,
+                job.results});
 }
 
-template <class V, int LK>
-void bootstrap_chunk(const BootstrapJob& job, BootstrapChunk& chunk) {
+void bootstrap(const BootstrapJob& job, BootstrapChunk& chunk) {
+  using V = Pack<2>;
   constexpr int width = Lanes<V>::width;
   const Shape &null = *job.null, &full = *job.full;
   const std::uint64_t tiles = (chunk.count + width - 1) / width;
@@ -49,60 +55,17 @@ void bootstrap_chunk(const BootstrapJob& job, BootstrapChunk& chunk) {
                         null_response.get() + tile * n0, scratch.get(), scratch.get() + full.columns());
     }
   }
-  // Element e of item i stands at [tile][e][lane].
-  const auto load_from = [&](const V* from, std::size_t n) {
-    return [from, n](std::uint64_t i, int l, V* to) {
-      bool finite = true;
-      const V* tile = from + i / width * n;
-      for (std::size_t e = 0; e < n; ++e) {
-        const double x = lane(tile[e], static_cast<int>(i % width));
-        finite = finite && std::isfinite(x);
-        set_lane(to[e], l, x);
-      }
-      return finite;
-    };
+  const auto tiled = [](const Aligned<V>& responses, std::size_t n) {
+    return TiledResponses{reinterpret_cast<const double*>(responses.get()), n * width, width};
   };
-  {
-    Tile<V, LK, double> tile(null);
-    tile.fit(
-        &job.null_design, nullptr, chunk.count, load_from(null_response.get(), n0),
-        [&](std::uint64_t, int l, V* lambda) { load_lane<V>(job.null_starts, 1, null.lambdas, l, lambda); },
-        [](std::uint64_t) { return std::numeric_limits<double>::infinity(); }, job.null_starts, job.null_options,
-        job.parameters, chunk.null);
-  }
-  if (chunk.full.status != nullptr) {
-    Tile<V, LK, double> tile(full);
-    std::vector<double> start(full.lambdas);
-    tile.fit(
-        &job.full_design, nullptr, chunk.count, load_from(full_response.get(), n1),
-        [&](std::uint64_t i, int l, V* lambda) {
-          full_start(job, chunk.null.lambda + i * null.lambdas, start.data());
-          load_lane<V>(start.data(), 1, full.lambdas, l, lambda);
-        },
-        [&](std::uint64_t i) { return chunk.null.deviance[i]; }, job.full_starts, job.full_options, job.parameters,
-        chunk.full);
-  }
-}
-
-// Two vectors a lane-tile hide the latency of the scalar recurrences where the streamed factor has one column.
-void fit(const FitJob& job) {
-  // The text for one column is taken whether the designs are the items' own or not: an item has the same bits.
-  const bool own_designs = job.design_of != nullptr, one_column = job.shape->own[0] == 1;
-  if (own_designs && one_column)
-    fit_items<Pack<1>, 1, Pack<1>>(job);
-  else if (own_designs)
-    fit_items<Pack<1>, 0, Pack<1>>(job);
-  else if (one_column)
-    fit_items<Pack<2>, 1, double>(job);
-  else
-    fit_items<Pack<1>, 0, double>(job);
-}
-
-void bootstrap(const BootstrapJob& job, BootstrapChunk& chunk) {
-  if (job.full->own[0] == 1 && job.null->own[0] == 1)
-    bootstrap_chunk<Pack<2>, 1>(job, chunk);
-  else
-    bootstrap_chunk<Pack<1>, 0>(job, chunk);
+  fit_items(null, {&job.null_design, nullptr, chunk.count, tiled(null_response, n0), job.null_starts, true, nullptr,
+                   job.null_starts, job.null_options, job.parameters, chunk.null});
+  if (chunk.full.status == nullptr) return;
+  std::vector<double> start(chunk.count * full.lambdas);
+  for (std::uint64_t i = 0; i < chunk.count; ++i)
+    full_start(job, chunk.null.lambda + i * null.lambdas, start.data() + i * full.lambdas);
+  fit_items(full, {&job.full_design, nullptr, chunk.count, tiled(full_response, n1), start.data(), false,
+                   chunk.null.deviance, job.full_starts, job.full_options, job.parameters, chunk.full});
 }
 
 std::size_t scratch(const Shape& shape) {

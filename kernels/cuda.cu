@@ -43,11 +43,11 @@ struct NextItem {
   }
 };
 
-template <int LK>
+template <class Text>
 __global__ void __launch_bounds__(block_threads)
     fit_kernel(const __grid_constant__ FitArguments a, unsigned long long* next) {
   const std::size_t thread = static_cast<std::size_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (thread < a.threads) fit_one_lane<LK>(a, thread, NextItem{next, a.job.items});
+  if (thread < a.threads) fit_one_lane<Text>(a, thread, NextItem{next, a.job.items});
 }
 
 /// The device that is current at the first call, with one block of its memory that grows and is kept between jobs.
@@ -55,13 +55,16 @@ class CudaDevice {
 public:
   CudaDevice() {
     check(cudaGetDevice(&device_), "cudaGetDevice");
-    int multiprocessors = 0, blocks_general = 0, blocks_one = 0;
+    int multiprocessors = 0, most_blocks = 1;
     check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device_), "cudaDeviceGetAttribute");
-    check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks_general, fit_kernel<0>, block_threads, 0),
-          "cudaOccupancyMaxActiveBlocksPerMultiprocessor");
-    check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks_one, fit_kernel<1>, block_threads, 0),
-          "cudaOccupancyMaxActiveBlocksPerMultiprocessor");
-    resident_ = static_cast<std::size_t>(multiprocessors) * std::max({1, blocks_general, blocks_one}) * block_threads;
+    for (const TextKind kind : {TextKind::general, TextKind::one_column, TextKind::crossed_intercepts})
+      with_text(kind, [&](auto text) {
+        int n = 0;
+        check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&n, fit_kernel<decltype(text)>, block_threads, 0),
+              "cudaOccupancyMaxActiveBlocksPerMultiprocessor");
+        most_blocks = std::max(most_blocks, n);
+      });
+    resident_ = static_cast<std::size_t>(multiprocessors) * most_blocks * block_threads;
     check(cudaMalloc(&next_, sizeof *next_), "cudaMalloc");
   }
   CudaDevice(const CudaDevice&) = delete;
@@ -113,12 +116,10 @@ public:
     check(cudaGetLastError(), "launch of draw_kernel");
     check(cudaDeviceSynchronize(), "draw_kernel");
   }
-  void fit(const FitArguments& a, bool one_column) {
+  void fit(const FitArguments& a) {
     check(cudaMemset(next_, 0, sizeof *next_), "cudaMemset");
-    if (one_column)
-      fit_kernel<1><<<blocks(a.threads), block_threads>>>(a, next_);
-    else
-      fit_kernel<0><<<blocks(a.threads), block_threads>>>(a, next_);
+    with_text(text_kind(a.shape),
+              [&](auto text) { fit_kernel<decltype(text)><<<blocks(a.threads), block_threads>>>(a, next_); });
     check(cudaGetLastError(), "launch of fit_kernel");
     check(cudaDeviceSynchronize(), "fit_kernel");
   }
@@ -190,7 +191,7 @@ CudaStatus cuda_status() {
   }
   // Fails where this build has no code that the device can run, and where a context cannot be made.
   cudaFuncAttributes attributes;
-  error = cudaFuncGetAttributes(&attributes, fit_kernel<0>);
+  error = cudaFuncGetAttributes(&attributes, fit_kernel<StreamingText<0>>);
   if (error != cudaSuccess) {
     (void)cudaGetLastError();
     status.why = "the device (" + name + ") cannot run this build's kernels (" + error_text(error) + ")";

@@ -15,11 +15,12 @@
 namespace batchlmm::kernels {
 inline namespace BATCHLMM_ISA {
 
-/// Eliminates X from what is left of g: beta, r^2 and log|X'V^{-1}X|.
-template <class V, class A>
-BATCHLMM_FUNCTION inline V eliminate_x(const Shape& s, const Workspace<A>& w, V& log_determinant, MaskOf<V>& ok) {
+/// Eliminates X from what is left of g: beta, r^2 and (REML) log|X'V^{-1}X|.
+/// @param w  w.g; w.x_factor, w.x_inverse and w.beta are filled
+template <class V, class S, class W>
+BATCHLMM_FUNCTION inline V eliminate_x(const S& s, const W& w, V& log_determinant, MaskOf<V>& ok) {
   const int p = s.p;
-  const A l = w.x_factor, beta = w.beta;
+  const auto l = w.x_factor, beta = w.beta;
   LogProduct<V> product;
   V r2 = w.g[0];
   for (int i = 0; i < p; ++i) {
@@ -34,7 +35,7 @@ BATCHLMM_FUNCTION inline V eliminate_x(const Shape& s, const Workspace<A>& w, V&
       z = fnma(V(l[triangle(i, e)]), V(beta[e]), z);
     }
     ok = ok && (t > V(0.0));
-    product.multiply(t);
+    if (s.reml) product.multiply(t);
     const V inverse = V(1.0) / square_root(t);
     l[triangle(i, i)] = t * inverse;
     w.x_inverse[i] = inverse;
@@ -46,14 +47,14 @@ BATCHLMM_FUNCTION inline V eliminate_x(const Shape& s, const Workspace<A>& w, V&
     for (int e = i + 1; e < p; ++e) t = fnma(V(l[triangle(e, i)]), V(beta[e]), t);
     beta[i] = t * w.x_inverse[i];
   }
-  product.flush();
+  if (s.reml) product.flush();
   log_determinant = product.sum;
   return r2;
 }
 
 /// Second derivatives from X's elimination, and the adjoints that it hands down.
-template <class V, class A>
-BATCHLMM_FUNCTION inline void descend_x(const Shape& s, const Workspace<A>& w) {
+template <class V, class S, class A>
+BATCHLMM_FUNCTION inline void descend_x(const S& s, const Workspace<A>& w) {
   const int p = s.p, m = s.parameters;
   const A l = w.x_factor, beta = w.beta;
   const A kx = w.scratch, z = w.scratch + m * p;
@@ -121,15 +122,18 @@ BATCHLMM_FUNCTION inline void descend_x(const Shape& s, const Workspace<A>& w) {
 }
 
 /// First column on which Phi is not identically zero: y's never is in it, X's only for REML.
-BATCHLMM_INLINE int first_phi(const Shape& s) { return s.reml ? 1 : 1 + s.p; }
+template <class S>
+BATCHLMM_INLINE int first_phi(const S& s) {
+  return s.reml ? 1 : 1 + s.p;
+}
 
 /// Adds level by level to the gradient of a term, and to the second derivatives between the terms of one stage.
 /// B, D (where `with_phi`) and c belong to one node: n x n, n x n and n.
-template <class V, class A>
-BATCHLMM_INLINE void add_own(const Shape& s, const Workspace<A>& w, int stage, int n, const A& B, const A& D,
-                             const A& c, const V& n_over_r2, bool with_phi, bool with_bb) {
+template <class V, class S, class A>
+BATCHLMM_INLINE void add_own(const S& s, const Workspace<A>& w, int stage, int n, const A& B, const A& D, const A& c,
+                             const V& n_over_r2, bool with_phi, bool with_bb) {
   for_each_block(s, stage, [&](int b, int o) {
-    const TermShape& term = s.term[b];
+    const auto& term = s.term[b];
     for (int i = 0; i < term.k; ++i)
       for (int j = 0; j <= i; ++j) {
         const int a = term.parameter + triangle(i, j), at = (o + i) * n + o + j;
@@ -138,7 +142,7 @@ BATCHLMM_INLINE void add_own(const Shape& s, const Workspace<A>& w, int stage, i
         w.gradient[a] = i == j ? w.gradient[a] + t : fma(t, V(2.0), V(w.gradient[a]));
       }
     for_each_block(s, stage, [&](int b2, int o2) {
-      const TermShape& other = s.term[b2];
+      const auto& other = s.term[b2];
       if (other.parameter > term.parameter) return;
       for (int i = 0; i < term.k; ++i)
         for (int j = 0; j <= i; ++j)
@@ -166,10 +170,11 @@ BATCHLMM_INLINE void add_own(const Shape& s, const Workspace<A>& w, int stage, i
 
 /// Descends through one node of stage t >= 1: gradient and second derivatives of its terms, then its own rows of Phi
 /// and v.
-template <class V, class A>
-BATCHLMM_FUNCTION inline void descend_node(const Shape& s, const Workspace<A>& w, int stage, int index, const A& modes,
+template <class V, class S, class A>
+BATCHLMM_FUNCTION inline void descend_node(const S& s, const Workspace<A>& w, int any_stage, int index, const A& modes,
                                            const V& n_over_r2) {
-  const int n = s.own[stage], c = s.outer[stage], low = lower_parameters(s, stage), first = first_phi(s);
+  const int stage = only_stage(s, any_stage), n = s.own[stage], c = s.outer[stage], low = lower_parameters(s, stage),
+            first = first_phi(s);
   const bool with_phi = c > first;
   const Node<A> node(w.node[stage] + static_cast<std::size_t>(index) * node_size(s, stage), n, c);
   const A d = w.scratch, t1 = d + n * n, r = t1 + n * c, xphi = r + n * c, kx = xphi + low * n * c,
@@ -203,11 +208,20 @@ BATCHLMM_FUNCTION inline void descend_node(const Shape& s, const Workspace<A>& w
       for (int e = 0; e < c; ++e) t = fma(xa[i * c + e], v[e], t);
       xva[i] = t;
     }
-    for (int i = 0; i < n; ++i) {
-      V t = V(0.0);
-      for (int e = 0; e < n; ++e) t = fma(node.k[i * n + e], xva[e], t);
-      kxva[i] = t;
-    }
+    // K X_a v = T W' X_a v
+    const A wx = kxv + low * n;
+    sum_products<false, V>(
+        0, n, 0, 0, n, [](int, int) { return V(0.0); }, [&](int e, int r) -> const V& { return node.w[e * n + r]; },
+        [&](int e, int) -> const V& { return xva[e]; }, [&](int r, int, const V& t) { wx[r] = t; });
+    for_each_block(s, stage, [&](int b, int o) {
+      const int k = s.term[b].k;
+      const A t = w.term_t + s.term[b].lambda;
+      for (int i = 0; i < k; ++i) {
+        V value = V(0.0);
+        for (int q = 0; q < k; ++q) value = fma(t[i * k + q], wx[o + q], value);
+        kxva[o + i] = value;
+      }
+    });
     if (with_phi)
       for (int i = 0; i < n; ++i)
         for (int e = first; e < c; ++e) {
@@ -230,12 +244,6 @@ BATCHLMM_FUNCTION inline void descend_node(const Shape& s, const Workspace<A>& w
       }
     }
     // With the node's own parameters: -(X_a v)'W E_b c, and -2 tr(Phi X_a'W E_b U).
-    const A wx = kxva;  // no longer needed
-    for (int i = 0; i < n; ++i) {
-      V t = V(0.0);
-      for (int e = 0; e < n; ++e) t = fma(node.w[e * n + i], xva[e], t);
-      wx[i] = t;
-    }
     if (with_phi)
       for (int i = 0; i < n; ++i)
         for (int e = first; e < c; ++e) {
@@ -244,7 +252,7 @@ BATCHLMM_FUNCTION inline void descend_node(const Shape& s, const Workspace<A>& w
           r[i * c + e] = t;
         }
     for_each_block(s, stage, [&](int b, int o) {
-      const TermShape& term = s.term[b];
+      const auto& term = s.term[b];
       for (int i = 0; i < term.k; ++i)
         for (int j = 0; j <= i; ++j) {
           const int at = triangle(term.parameter + triangle(i, j), a);
@@ -286,8 +294,8 @@ BATCHLMM_FUNCTION inline void descend_node(const Shape& s, const Workspace<A>& w
 }
 
 /// Gradient and second derivatives of the streamed factor's terms from its level j.
-template <int LK, class V, class A>
-BATCHLMM_INLINE void descend_streamed(const Shape& s, const Workspace<A>& w, int j, const V& n_over_r2) {
+template <int LK, class V, class S, class A>
+BATCHLMM_INLINE void descend_streamed(const S& s, const Workspace<A>& w, int j, const V& n_over_r2) {
   const int K = LK > 0 ? LK : s.own[0], N = s.columns(), first = first_phi(s);
   const bool with_phi = N > first;
   const A u = w.streamed_u + static_cast<std::size_t>(j) * K * N,

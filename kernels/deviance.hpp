@@ -12,14 +12,15 @@ inline namespace BATCHLMM_ISA {
 /// Evaluates at w.lambda. With `derivatives`, leaves gradient, hessian and information by the entries of T
 /// (off-diagonal entries count both places), beta and c = Z'Py in w.
 /// @param response  a replicate's response vector (see Design), s.response entries
-template <int LK, class V, class A, class Y, class C>
-BATCHLMM_FUNCTION inline Evaluation<V> evaluate(const Shape& s, const Design<C>& design, const Y& response,
+/// @param s         a Shape or FixedShape
+template <int LK, class V, class Sizes, class A, class Y, class C>
+BATCHLMM_FUNCTION inline Evaluation<V> evaluate(const Sizes& s, const Design<C>& design, const Y& response,
                                                 const Workspace<A>& w, bool derivatives) {
   const int S = s.stages;
   LogProduct<V> log_determinant;
   Evaluation<V> result;
   result.ok = V(0.0) <= V(0.0);
-  streamed_t<V>(s, w);
+  make_t<V>(s, w);
 
   // y and X's own cross-products; the stages' own rows follow as their nodes start.
   const Y xy = response + (s.response - 1 - s.p);
@@ -41,9 +42,13 @@ BATCHLMM_FUNCTION inline Evaluation<V> evaluate(const Shape& s, const Design<C>&
   }
   int current[max_stages] = {};
   for (int t = 1; t <= S; ++t) start_node<V>(s, design, response, w, t, 0, derivatives);
-  for (int j = 0; j < s.nodes[0]; ++j) {
-    eliminate_streamed<LK, V>(s, design, response, w, j, log_determinant, result.ok, derivatives);
-    for (int t = 1; t <= S && s.node_end[t][current[t]] == j + 1; ++t) {
+  for (int j = 0; j < s.nodes[0];) {
+    // Up to the end of a node of the next stage, which is there for any S but 0.
+    int end = S > 0 ? s.node_end[1][current[1]] : s.nodes[0];
+    if (end > j + streamed_group) end = j + streamed_group;
+    eliminate_streamed<LK, V>(s, design, response, w, j, end - j, log_determinant, result.ok, derivatives);
+    j = end;
+    for (int t = 1; t <= S && s.node_end[t][current[t]] == j; ++t) {
       eliminate_node<V>(s, w, t, current[t], log_determinant, result.ok, derivatives);
       if (current[t] + 1 < s.nodes[t]) start_node<V>(s, design, response, w, t, ++current[t], derivatives);
     }

@@ -8,7 +8,7 @@
 ///     std::byte* memory()                             the block
 ///     void write(void* to, const void* from, std::size_t bytes), read(...)   copies to and from the block
 ///     void draw(const DrawArguments&)                 draw_one_lane on every thread
-///     void fit(const FitArguments&, bool one_column)  fit_one_lane<one_column ? 1 : 0> on every thread
+///     void fit(const FitArguments&)                   fit_one_lane of the shape's text on every thread
 #pragma once
 
 #include <algorithm>
@@ -144,7 +144,6 @@ void run_bootstrap(Device& device, const BootstrapJob& job, const BootstrapChunk
   const FitResults full_results =
       refit ? FitResults{} : take_results(arrays, chunk.full, full, job.parameters, piece.items);
   auto* memory = arrays.take<double>(piece.threads * need.thread / 8);
-  const bool one_column = null.own[0] == 1 && full.own[0] == 1;  // as on the CPU: it is part of the arithmetic
 
   for (std::uint64_t begin = 0; begin < chunk.count; begin += piece.items) {
     const std::uint64_t items = std::min(piece.items, chunk.count - begin);
@@ -175,7 +174,7 @@ void run_bootstrap(Device& device, const BootstrapJob& job, const BootstrapChunk
     fit.response_element = items;
     fit.memory = memory;
     fit.threads = piece.threads;
-    device.fit(fit, one_column);
+    device.fit(fit);
     read_results(device, null_results, chunk.null, null, job.parameters, begin, items);
     if (refit) continue;
 
@@ -188,7 +187,7 @@ void run_bootstrap(Device& device, const BootstrapJob& job, const BootstrapChunk
     fit.job.results = full_results;
     fit.bootstrap = there.at;
     fit.null = null_results;
-    device.fit(fit, one_column);
+    device.fit(fit);
 
     read_results(device, full_results, chunk.full, full, job.parameters, begin, items);
   }
@@ -279,7 +278,7 @@ void run_fits(Device& device, const FitJob& job) {
     fit.response_element = 1;
     fit.memory = arrays.take<double>(piece.threads * need.thread / 8);
     fit.threads = piece.threads;
-    device.fit(fit, s.own[0] == 1);
+    device.fit(fit);
     read_results(device, fit.job.results, job.results, s, job.parameters, begin, items);
   }
 }

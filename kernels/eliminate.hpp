@@ -32,19 +32,61 @@ struct LogProduct {
   }
 };
 
-/// T of the streamed factor from its terms' lambdas: block diagonal, K x K.
-template <class V, class A>
-BATCHLMM_INLINE void streamed_t(const Shape& s, const Workspace<A>& w) {
+/// put(r, c, start(r, c) + sum over e in [begin, end) of a(e, r) b(e, c)) for rows r0 <= r < r1: four rows at a time
+/// share what they load. a - in place of the + with `negative`. Sums run in the order of e.
+template <bool negative, class V, class Start, class FA, class FB, class Put>
+BATCHLMM_INLINE void sum_products(int r0, int r1, int c, int begin, int end, const Start& start, const FA& a,
+                                  const FB& b, const Put& put) {
+  const auto add = [](const V& x, const V& y, const V& z) { return negative ? fnma(x, y, z) : fma(x, y, z); };
+  int r = r0;
+  for (; r + 4 <= r1; r += 4) {
+    V t0 = start(r, c), t1 = start(r + 1, c), t2 = start(r + 2, c), t3 = start(r + 3, c);
+    for (int e = begin; e < end; ++e) {
+      const V x = b(e, c);
+      t0 = add(a(e, r), x, t0);
+      t1 = add(a(e, r + 1), x, t1);
+      t2 = add(a(e, r + 2), x, t2);
+      t3 = add(a(e, r + 3), x, t3);
+    }
+    put(r, c, t0);
+    put(r + 1, c, t1);
+    put(r + 2, c, t2);
+    put(r + 3, c, t3);
+  }
+  if (r + 2 <= r1) {
+    V t0 = start(r, c), t1 = start(r + 1, c);
+    for (int e = begin; e < end; ++e) {
+      const V x = b(e, c);
+      t0 = add(a(e, r), x, t0);
+      t1 = add(a(e, r + 1), x, t1);
+    }
+    put(r, c, t0);
+    put(r + 1, c, t1);
+    r += 2;
+  }
+  if (r < r1) {
+    V t0 = start(r, c);
+    for (int e = begin; e < end; ++e) t0 = add(a(e, r), b(e, c), t0);
+    put(r, c, t0);
+  }
+}
+
+/// T = lambda lambda' of every term, and of the streamed factor: block diagonal, K x K.
+template <class V, class S, class A>
+BATCHLMM_INLINE void make_t(const S& s, const Workspace<A>& w) {
   const int K = s.own[0];
   for (int i = 0; i < K * K; ++i) w.t[i] = V(0.0);
   for (int b = 0; b < s.terms; ++b) {
-    const TermShape& term = s.term[b];
-    if (term.stage != 0) continue;
-    const A lambda = w.lambda + term.lambda;
-    for (int i = 0; i < term.k; ++i)
+    const auto& term = s.term[b];
+    const int k = term.k;
+    const A lambda = w.lambda + term.lambda, out = w.term_t + term.lambda;
+    for (int i = 0; i < k; ++i)
       for (int j = 0; j <= i; ++j) {
         V t = V(0.0);
-        for (int c = 0; c < term.k; ++c) t = fma(lambda[i * term.k + c], lambda[j * term.k + c], t);
+        for (int c = 0; c < k; ++c) t = fma(lambda[i * k + c], lambda[j * k + c], t);
+        out[i * k + j] = t;
+        out[j * k + i] = t;
+        if (term.stage != 0) continue;
         w.t[(term.column + i) * K + term.column + j] = t;
         w.t[(term.column + j) * K + term.column + i] = t;
       }
@@ -52,8 +94,8 @@ BATCHLMM_INLINE void streamed_t(const Shape& s, const Workspace<A>& w) {
 }
 
 /// Starts a node of stage t >= 1: its own rows of g from E and the response, its own rows of the derivatives at zero.
-template <class V, class A, class Y, class C>
-BATCHLMM_INLINE void start_node(const Shape& s, const Design<C>& design, const Y& response, const Workspace<A>& w,
+template <class V, class S, class A, class Y, class C>
+BATCHLMM_INLINE void start_node(const S& s, const Design<C>& design, const Y& response, const Workspace<A>& w,
                                 int stage, int node, bool derivatives) {
   const int own = s.own[stage], outer = s.outer[stage];
   int offset = s.nodes[0] * s.own[0];
@@ -74,17 +116,17 @@ BATCHLMM_INLINE void start_node(const Shape& s, const Design<C>& design, const Y
   }
 }
 
-/// Streams level j of stage 0 into g and its derivatives.
+/// Factors level j of stage 0.
 /// @tparam LK  K where known at compile time, else 0
-template <int LK, class V, class A, class Y, class C>
-BATCHLMM_INLINE void eliminate_streamed(const Shape& s, const Design<C>& design, const Y& response,
-                                        const Workspace<A>& w, int j, LogProduct<V>& log_determinant, MaskOf<V>& ok,
-                                        bool derivatives) {
+/// @param f    F, K x columns
+template <int LK, class V, class S, class A, class Y, class C>
+BATCHLMM_INLINE void factor_streamed(const S& s, const Design<C>& design, const Y& response, const Workspace<A>& w,
+                                     int j, const A& f, LogProduct<V>& log_determinant, MaskOf<V>& ok) {
   const int K = LK > 0 ? LK : s.own[0], N = s.columns();
   const C* c = design.streamed_c + static_cast<std::size_t>(j) * K * K;
   const C* r = design.streamed_r + static_cast<std::size_t>(j) * K * (N - 1);
   const Y y = response + j * K;
-  const A f = w.f, u = w.streamed_u + static_cast<std::size_t>(j) * K * N,
+  const A u = w.streamed_u + static_cast<std::size_t>(j) * K * N,
           b = w.streamed_b + static_cast<std::size_t>(j) * K * K;
   if constexpr (LK == 1) {
     // One column: M = 1 + C^2 T is a scalar, and f and u differ by a factor.
@@ -157,40 +199,52 @@ BATCHLMM_INLINE void eliminate_streamed(const Shape& s, const Design<C>& design,
       }
     }
   }
-  for (int i = 0; i < N; ++i) {
-    const A row = w.g + triangle(i, 0);
-    if constexpr (LK == 1) {
-      const V fi = f[i];
-      for (int q = 0; q <= i; ++q) row[q] = fma(fi, f[q], row[q]);
-    } else {
-      for (int q = 0; q <= i; ++q) {
-        V t = row[q];
-        for (int a = 0; a < K; ++a) t = fma(f[a * N + i], f[a * N + q], t);
-        row[q] = t;
-      }
-    }
-  }
+}
+
+/// Adds (a minus with `negative`) x'x, `rows` rows of n columns, to a packed triangle.
+template <bool negative, class V, class A>
+BATCHLMM_INLINE void add_square(const A& to, const A& x, int rows, int n) {
+  for (int c = 0; c < n; ++c)
+    sum_products<negative, V>(
+        c, n, c, 0, rows, [&](int r, int q) { return V(to[triangle(r, q)]); },
+        [&](int e, int r) -> const V& { return x[e * n + r]; }, [&](int e, int q) -> const V& { return x[e * n + q]; },
+        [&](int r, int q, const V& t) { to[triangle(r, q)] = t; });
+}
+
+/// Streams `levels` levels of stage 0, from `first` on, into g and its derivatives.
+/// @tparam LK  K where known at compile time, else 0
+template <int LK, class V, class S, class A, class Y, class C>
+BATCHLMM_INLINE void eliminate_streamed(const S& s, const Design<C>& design, const Y& response, const Workspace<A>& w,
+                                        int first, int levels, LogProduct<V>& log_determinant, MaskOf<V>& ok,
+                                        bool derivatives) {
+  const int K = LK > 0 ? LK : s.own[0], N = s.columns();
+  for (int j = 0; j < levels; ++j)
+    factor_streamed<LK, V>(s, design, response, w, first + j, w.f + j * K * N, log_determinant, ok);
+  add_square<false, V>(w.g, w.f, levels * K, N);
   if (!derivatives) return;
+  const A u = w.streamed_u + static_cast<std::size_t>(first) * K * N;
+  if constexpr (LK == 1) {
+    add_square<true, V>(w.dg, u, levels, N);
+    return;
+  }
   int offset = 0;
   for (int b0 = 0; b0 < s.terms; ++b0) {
-    const TermShape& term = s.term[b0];
+    const auto& term = s.term[b0];
     if (term.stage != 0) continue;
     for (int p = 0; p < term.k; ++p)
       for (int q = 0; q <= p; ++q, offset += triangle_size(N)) {
-        const A up = u + (term.column + p) * N, uq = u + (term.column + q) * N;
-        const A dg = w.dg + offset;
-        if (p == q) {
-          for (int i = 0; i < N; ++i) {
-            const V t = -up[i];
-            const A row = dg + triangle(i, 0);
-            for (int e = 0; e <= i; ++e) row[e] = fma(t, up[e], row[e]);
-          }
-        } else {
-          for (int i = 0; i < N; ++i) {
-            const V t = -up[i], z = -uq[i];
-            const A row = dg + triangle(i, 0);
-            for (int e = 0; e <= i; ++e) row[e] = fma(t, uq[e], fma(z, up[e], row[e]));
-          }
+        const A up = u + (term.column + p) * N, uq = u + (term.column + q) * N, dg = w.dg + offset;
+        const int stride = K * N;
+        for (int c = 0; c < N; ++c) {
+          const auto start = [&](int r, int i) { return V(dg[triangle(r, i)]); };
+          const auto put = [&](int r, int i, const V& t) { dg[triangle(r, i)] = t; };
+          sum_products<true, V>(
+              c, N, c, 0, levels, start, [&](int e, int r) -> const V& { return up[e * stride + r]; },
+              [&](int e, int i) -> const V& { return uq[e * stride + i]; }, put);
+          if (p != q)
+            sum_products<true, V>(
+                c, N, c, 0, levels, start, [&](int e, int r) -> const V& { return uq[e * stride + r]; },
+                [&](int e, int i) -> const V& { return up[e * stride + i]; }, put);
         }
       }
   }
@@ -230,9 +284,16 @@ BATCHLMM_INLINE V bilinear(const A& x, const B& y, int o, int i, int j) {
   return t;
 }
 
+/// `stage` where there are several after the streamed one; known at compile time where there is one.
+template <class S>
+BATCHLMM_INLINE int only_stage(const S&, int stage) {
+  if constexpr (S::fixed) return S::stages == 1 ? 1 : stage;
+  return stage;
+}
+
 /// Calls visit(term index, offset of a level's columns) for every level of every term of a stage.
-template <class F>
-BATCHLMM_INLINE void for_each_block(const Shape& s, int stage, F&& visit) {
+template <class S, class F>
+BATCHLMM_INLINE void for_each_block(const S& s, int stage, F&& visit) {
   for (int b = 0; b < s.terms; ++b)
     if (s.term[b].stage == stage)
       for (int l = 0; l < s.term[b].levels; ++l) visit(b, s.term[b].column + l * s.term[b].k);
@@ -240,16 +301,19 @@ BATCHLMM_INLINE void for_each_block(const Shape& s, int stage, F&& visit) {
 
 /// Eliminates one node of stage t >= 1 from g, and (derivatives) from the derivatives of g; adds the second derivatives
 /// of its log-determinant.
-template <class V, class A>
-BATCHLMM_FUNCTION inline void eliminate_node(const Shape& s, const Workspace<A>& w, int stage, int index,
+template <class V, class S, class A>
+BATCHLMM_FUNCTION inline void eliminate_node(const S& s, const Workspace<A>& w, int any_stage, int index,
                                              LogProduct<V>& log_determinant, MaskOf<V>& ok, bool derivatives) {
-  const int n = s.own[stage], c = s.outer[stage];
+  const int stage = only_stage(s, any_stage), n = s.own[stage], c = s.outer[stage];
   Node<A> node(w.node[stage] + static_cast<std::size_t>(index) * node_size(s, stage), n, c);
-  const A x = w.scratch, p1 = x + n * n, l = p1 + n * n, tmp = l + n * n, pc = tmp + n * n, inverse = pc + n * c;
+  const A x = w.scratch, p1 = x + n * n, l = p1 + n * n, tmp = l + n * n, pc = tmp + n * n, inverse = pc + n * c,
+          square = inverse + n;  // Gamma_11 in full: sums run along its rows
   const A g = w.g;
   const auto own = [&](int i, int j) { return packed(c + i, c + j); };
   const auto cross = [&](int i, int o) { return triangle(c + i, o); };
 
+  for (int i = 0; i < n; ++i)
+    for (int j = 0; j <= i; ++j) square[i * n + j] = square[j * n + i] = g[own(i, j)];
   // S = I + Lambda' Gamma_11 Lambda = LL'
   for_each_block(s, stage, [&](int b, int o) {
     const int k = s.term[b].k;
@@ -257,7 +321,7 @@ BATCHLMM_FUNCTION inline void eliminate_node(const Shape& s, const Workspace<A>&
     for (int i = 0; i < n; ++i)
       for (int q = 0; q < k; ++q) {
         V t = V(0.0);
-        for (int e = 0; e < k; ++e) t = fma(g[own(i, o + e)], lambda[e * k + q], t);
+        for (int e = 0; e < k; ++e) t = fma(square[i * n + o + e], lambda[e * k + q], t);
         tmp[i * n + o + q] = t;
       }
   });
@@ -271,117 +335,138 @@ BATCHLMM_FUNCTION inline void eliminate_node(const Shape& s, const Workspace<A>&
         l[(o + q) * n + j] = t;
       }
   });
-  for (int i = 0; i < n; ++i) {
-    const A li = l + i * n;
-    for (int j = 0; j < i; ++j) {
-      const A lj = l + j * n;
-      V t = li[j];
-      for (int e = 0; e < j; ++e) t = fnma(V(li[e]), V(lj[e]), t);
-      li[j] = t * inverse[j];
-    }
-    V t = li[i];
-    for (int e = 0; e < i; ++e) t = fnma(V(li[e]), V(li[e]), t);
+  // Column by column, so that four rows are in flight.
+  for (int j = 0; j < n; ++j) {
+    V t = l[j * n + j];
+    for (int e = 0; e < j; ++e) t = fnma(V(l[j * n + e]), V(l[j * n + e]), t);
     ok = ok && (t > V(0.0));
     log_determinant.multiply(t);
-    inverse[i] = V(1.0) / square_root(t);
+    const V inv = V(1.0) / square_root(t);
+    inverse[j] = inv;
+    sum_products<true, V>(
+        j + 1, n, j, 0, j, [&](int r, int q) { return V(l[r * n + q]); },
+        [&](int e, int r) -> const V& { return l[r * n + e]; }, [&](int e, int q) -> const V& { return l[q * n + e]; },
+        [&](int r, int q, const V& value) { l[r * n + q] = value * inv; });
   }
   // X = L^{-1} Lambda', so that K = X'X; P = X Gamma
   for (int i = 0; i < n * n; ++i) x[i] = V(0.0);
   for_each_block(s, stage, [&](int b, int o) {
     const int k = s.term[b].k;
     const A lambda = w.lambda + s.term[b].lambda;
-    for (int q = 0; q < k; ++q)
-      for (int i = o; i < n; ++i) {
+    for (int i = o; i < n; ++i)
+      for (int q = 0; q < k; ++q) {
         V t = i < o + k ? V(lambda[q * k + i - o]) : V(0.0);
         for (int e = o; e < i; ++e) t = fnma(V(l[i * n + e]), V(x[e * n + o + q]), t);
         x[i * n + o + q] = t * inverse[i];
       }
   });
+  const auto zero = [](int, int) { return V(0.0); };
   for_each_block(s, stage, [&](int b, int o) {
-    const int k = s.term[b].k, end = o + k;  // row i of X ends with the columns of its own level
+    const int end = o + s.term[b].k;  // row i of X ends with the columns of its own level
     for (int i = o; i < end; ++i) {
-      for (int j = 0; j < c; ++j) {
-        V t = V(0.0);
-        for (int e = 0; e < end; ++e) t = fma(x[i * n + e], g[cross(e, j)], t);
-        pc[i * c + j] = t;
-      }
+      const auto row = [&](int e, int) -> const V& { return x[i * n + e]; };
+      sum_products<false, V>(
+          0, c, 0, 0, end, zero, [&](int e, int r) -> const V& { return g[cross(e, r)]; }, row,
+          [&](int r, int, const V& t) { pc[i * c + r] = t; });
       if (derivatives)
-        for (int j = 0; j < n; ++j) {
-          V t = V(0.0);
-          for (int e = 0; e < end; ++e) t = fma(x[i * n + e], g[own(e, j)], t);
-          p1[i * n + j] = t;
-        }
+        sum_products<false, V>(
+            0, n, 0, 0, end, zero, [&](int e, int r) -> const V& { return square[e * n + r]; }, row,
+            [&](int r, int, const V& t) { p1[i * n + r] = t; });
     }
   });
   if (derivatives) {
-    for (int i = 0; i < n; ++i) {
-      for (int j = 0; j < n; ++j) {
-        V k = V(0.0), wij = V(i == j ? 1.0 : 0.0);
-        for (int e = 0; e < n; ++e) {
-          k = fma(x[e * n + i], x[e * n + j], k);
-          wij = fnma(V(x[e * n + i]), V(p1[e * n + j]), wij);
+    // W = I - X'P, B = Gamma_11 - P'P, U = Gamma_1c - P'P_c; K = T W', H = T U.
+    for_each_block(s, stage, [&](int b, int o) {
+      for (int i = o; i < o + s.term[b].k; ++i)
+        sum_products<true, V>(
+            0, n, i, o, n, [](int r, int q) { return V(r == q ? 1.0 : 0.0); },
+            [&](int e, int r) -> const V& { return p1[e * n + r]; },
+            [&](int e, int q) -> const V& { return x[e * n + q]; },
+            [&](int r, int q, const V& t) { node.w[q * n + r] = t; });
+    });
+    for (int j = 0; j < n; ++j)
+      sum_products<true, V>(
+          j, n, j, 0, n, [&](int r, int q) { return V(g[own(r, q)]); },
+          [&](int e, int r) -> const V& { return p1[e * n + r]; },
+          [&](int e, int q) -> const V& { return p1[e * n + q]; },
+          [&](int r, int q, const V& t) {
+            node.b[r * n + q] = t;
+            node.b[q * n + r] = t;
+          });
+    for (int j = 0; j < c; ++j)
+      sum_products<true, V>(
+          0, n, j, 0, n, [&](int r, int q) { return V(g[cross(r, q)]); },
+          [&](int e, int r) -> const V& { return p1[e * n + r]; },
+          [&](int e, int q) -> const V& { return pc[e * c + q]; },
+          [&](int r, int q, const V& t) { node.u[r * c + q] = t; });
+    for_each_block(s, stage, [&](int b, int o) {
+      const int k = s.term[b].k;
+      const A t = w.term_t + s.term[b].lambda;
+      for (int i = 0; i < k; ++i) {
+        for (int j = 0; j <= o + i; ++j) {
+          V value = V(0.0);
+          for (int q = 0; q < k; ++q) value = fma(t[i * k + q], node.w[j * n + o + q], value);
+          node.k[(o + i) * n + j] = value;
+          node.k[j * n + o + i] = value;
         }
-        node.k[i * n + j] = k;
-        node.w[i * n + j] = wij;
-      }
-      for (int j = 0; j <= i; ++j) {
-        V b = g[own(i, j)];
-        for (int e = 0; e < n; ++e) b = fnma(V(p1[e * n + i]), V(p1[e * n + j]), b);
-        node.b[i * n + j] = b;
-        node.b[j * n + i] = b;
-      }
-      for (int j = 0; j < c; ++j) {
-        V h = V(0.0), u = g[cross(i, j)];
-        for (int e = 0; e < n; ++e) {
-          h = fma(x[e * n + i], pc[e * c + j], h);
-          u = fnma(V(p1[e * n + i]), V(pc[e * c + j]), u);
+        for (int j = 0; j < c; ++j) {
+          V value = V(0.0);
+          for (int q = 0; q < k; ++q) value = fma(t[i * k + q], node.u[(o + q) * c + j], value);
+          node.h[(o + i) * c + j] = value;
         }
-        node.h[i * c + j] = h;
-        node.u[i * c + j] = u;
       }
-    }
+    });
   }
-  for (int i = 0; i < c; ++i)
-    for (int j = 0; j <= i; ++j) {
-      V t = g[triangle(i, j)];
-      for (int e = 0; e < n; ++e) t = fnma(V(pc[e * c + i]), V(pc[e * c + j]), t);
-      g[triangle(i, j)] = t;
-    }
+  for (int j = 0; j < c; ++j)
+    sum_products<true, V>(
+        j, c, j, 0, n, [&](int r, int q) { return V(g[triangle(r, q)]); },
+        [&](int e, int r) -> const V& { return pc[e * c + r]; },
+        [&](int e, int q) -> const V& { return pc[e * c + q]; },
+        [&](int r, int q, const V& t) { g[triangle(r, q)] = t; });
   if (!derivatives) return;
 
   // Derivatives by the parameters of the stages before: the change of g comes through Gamma.
   const int low = lower_parameters(s, stage);
-  const A y = w.scratch, z = inverse + n;  // x is no longer needed; z: K dGamma_11, one n x n block a parameter
+  // What is no longer needed makes room. z: K dGamma_11 = T (dGamma_11 W)', n x n a parameter.
+  const A y = w.scratch, d = square, z = square + n * n;
   int offset = 0;
   for (int a = 0; a < low; ++a) {
     const A dg = w.dg + offset;
     offset += triangle_size(s.outer[s.term[s.parameter_term[a]].stage]);
     const A xa = node.x + a * n * c;
-    for (int i = 0; i < n; ++i) {
-      for (int j = 0; j < c; ++j) {
-        V t = dg[cross(i, j)];
-        for (int e = 0; e < n; ++e) t = fnma(V(dg[own(i, e)]), V(node.h[e * c + j]), t);
-        xa[i * c + j] = t;
-      }
-      for (int j = 0; j < n; ++j) {
-        V t = V(0.0), v = V(0.0);
-        for (int e = 0; e < n; ++e) {
-          t = fma(node.k[i * n + e], dg[own(e, j)], t);
-          v = fma(dg[own(i, e)], node.w[e * n + j], v);
+    for (int i = 0; i < n; ++i)
+      for (int j = 0; j <= i; ++j) d[i * n + j] = d[j * n + i] = dg[own(i, j)];
+    for (int j = 0; j < c; ++j)
+      sum_products<true, V>(
+          0, n, j, 0, n, [&](int r, int q) { return V(dg[cross(r, q)]); },
+          [&](int e, int r) -> const V& { return d[e * n + r]; },
+          [&](int e, int q) -> const V& { return node.h[e * c + q]; },
+          [&](int r, int q, const V& t) { xa[r * c + q] = t; });
+    for (int j = 0; j < n; ++j)
+      sum_products<false, V>(
+          0, n, j, 0, n, zero, [&](int e, int r) -> const V& { return d[e * n + r]; },
+          [&](int e, int q) -> const V& { return node.w[e * n + q]; },
+          [&](int r, int q, const V& t) { y[r * n + q] = t; });
+    for_each_block(s, stage, [&](int b, int o) {
+      const int k = s.term[b].k;
+      const A t = w.term_t + s.term[b].lambda;
+      for (int i = 0; i < k; ++i)
+        for (int j = 0; j < n; ++j) {
+          V value = V(0.0);
+          for (int q = 0; q < k; ++q) value = fma(t[i * k + q], y[j * n + o + q], value);
+          z[(a * n + o + i) * n + j] = value;
         }
-        z[(a * n + i) * n + j] = t;
-        y[i * n + j] = v;
-      }
+    });
+    for (int j = 0; j < c; ++j) {
+      const auto start = [&](int r, int q) { return V(dg[triangle(r, q)]); };
+      const auto put = [&](int r, int q, const V& t) { dg[triangle(r, q)] = t; };
+      sum_products<true, V>(
+          j, c, j, 0, n, start, [&](int e, int r) -> const V& { return node.h[e * c + r]; },
+          [&](int e, int q) -> const V& { return dg[cross(e, q)]; }, put);
+      sum_products<true, V>(
+          j, c, j, 0, n, start, [&](int e, int r) -> const V& { return xa[e * c + r]; },
+          [&](int e, int q) -> const V& { return node.h[e * c + q]; }, put);
     }
-    for (int i = 0; i < c; ++i)
-      for (int j = 0; j <= i; ++j) {
-        V t = dg[triangle(i, j)];
-        for (int e = 0; e < n; ++e) {
-          t = fnma(V(node.h[e * c + i]), V(dg[cross(e, j)]), t);
-          t = fnma(V(xa[e * c + i]), V(node.h[e * c + j]), t);
-        }
-        dg[triangle(i, j)] = t;
-      }
     for (int b = 0; b <= a; ++b) {
       V t = w.hessian[triangle(a, b)];
       for (int i = 0; i < n; ++i)
@@ -389,7 +474,7 @@ BATCHLMM_FUNCTION inline void eliminate_node(const Shape& s, const Workspace<A>&
       w.hessian[triangle(a, b)] = t;
     }
     for_each_block(s, stage, [&](int b, int o) {
-      const TermShape& term = s.term[b];
+      const auto& term = s.term[b];
       for (int i = 0; i < term.k; ++i)
         for (int j = 0; j <= i; ++j) {
           V t = V(0.0);
@@ -403,22 +488,28 @@ BATCHLMM_FUNCTION inline void eliminate_node(const Shape& s, const Workspace<A>&
     });
   }
   // By its own parameters: -U'E U, and -tr(B E_a B E_b).
-  for_each_block(s, stage, [&](int b, int o) {
-    const TermShape& term = s.term[b];
-    for (int p = 0; p < term.k; ++p)
+  for (int b = 0; b < s.terms; ++b) {
+    const auto& term = s.term[b];
+    if (term.stage != stage) continue;
+    const int k = term.k, levels = term.levels, stride = k * c;
+    const A u = node.u + term.column * c;
+    for (int p = 0; p < k; ++p)
       for (int q = 0; q <= p; ++q) {
-        const int a = term.parameter + triangle(p, q);
-        const A dg = w.dg + dg_offset(s, a);
-        const A up = node.u + (o + p) * c, uq = node.u + (o + q) * c;
-        for (int i = 0; i < c; ++i)
-          for (int j = 0; j <= i; ++j) {
-            V t = fnma(V(up[i]), V(uq[j]), V(dg[triangle(i, j)]));
-            if (p != q) t = fnma(V(uq[i]), V(up[j]), t);
-            dg[triangle(i, j)] = t;
-          }
+        const A dg = w.dg + dg_offset(s, term.parameter + triangle(p, q));
+        const auto start = [&](int r, int i) { return V(dg[triangle(r, i)]); };
+        const auto put = [&](int r, int i, const V& t) { dg[triangle(r, i)] = t; };
+        const auto up = [&](int e, int i) -> const V& { return u[e * stride + p * c + i]; };
+        const auto uq = [&](int e, int i) -> const V& { return u[e * stride + q * c + i]; };
+        for (int j = 0; j < c; ++j) {
+          sum_products<true, V>(j, c, j, 0, levels, start, up, uq, put);
+          if (p != q) sum_products<true, V>(j, c, j, 0, levels, start, uq, up, put);
+        }
       }
+  }
+  for_each_block(s, stage, [&](int b, int o) {
+    const auto& term = s.term[b];
     for_each_block(s, stage, [&](int b2, int o2) {
-      const TermShape& other = s.term[b2];
+      const auto& other = s.term[b2];
       for (int p = 0; p < term.k; ++p)
         for (int q = 0; q <= p; ++q)
           for (int i = 0; i < other.k; ++i)

@@ -214,6 +214,16 @@ BATCHLMM_INLINE NativeReal native_fma(NativeReal a, NativeReal b, NativeReal c) 
   return c;
 #endif
 }
+/// c - a b
+BATCHLMM_INLINE NativeReal native_fnma(NativeReal a, NativeReal b, NativeReal c) {
+#if defined(__AVX512F__)
+  return (NativeReal)_mm512_fnmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
+#elif defined(__FMA__)
+  return (NativeReal)_mm256_fnmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
+#else
+  return native_fma(-a, b, c);
+#endif
+}
 BATCHLMM_INLINE NativeReal native_sqrt(NativeReal a) {
 #if defined(__AVX512F__)
   return (NativeReal)_mm512_sqrt_pd((__m512d)a);
@@ -246,6 +256,11 @@ BATCHLMM_INLINE Pack<NV> fma(const Pack<NV>& a, double b, const Pack<NV>& c) {
 template <int NV>
 BATCHLMM_INLINE Pack<NV> fma(double a, const Pack<NV>& b, const Pack<NV>& c) {
   return fma(Pack<NV>(a), b, c);
+}
+template <int NV>
+BATCHLMM_INLINE Pack<NV> fnma(const Pack<NV>& a, const Pack<NV>& b, Pack<NV> c) {
+  for (int i = 0; i < NV; ++i) c.v[i] = native_fnma(a.v[i], b.v[i], c.v[i]);
+  return c;
 }
 template <int NV>
 BATCHLMM_INLINE Pack<NV> square_root(Pack<NV> a) {
@@ -323,10 +338,7 @@ template <class V>
 using IntOf = typename Lanes<V>::Int;
 
 /// c - a b, in one rounding.
-template <class V>
-BATCHLMM_INLINE V fnma(const V& a, const V& b, const V& c) {
-  return fma(-a, b, c);
-}
+BATCHLMM_INLINE double fnma(double a, double b, double c) { return fma(-a, b, c); }
 template <class V>
 BATCHLMM_INLINE V maximum(const V& a, const V& b) {
   return select(a > b, a, b);

@@ -3,8 +3,8 @@
 /// threads share. Plain text of the kernels: a test runs it on the CPU, thread after thread.
 #pragma once
 
-#include "kernels/deviance.hpp"
 #include "kernels/replicate.hpp"
+#include "kernels/texts.hpp"
 
 namespace batchlmm::kernels {
 
@@ -39,11 +39,14 @@ BATCHLMM_FUNCTION inline std::size_t draw_memory(const Shape& full, const Sample
   return static_cast<std::size_t>(full.columns()) + sampler.rows;
 }
 /// Doubles of memory that one thread needs to fit.
-BATCHLMM_FUNCTION inline std::size_t fit_memory(const Shape& shape) {
-  Arena<Strided> count{};
-  (void)make_workspace(shape, count);
-  (void)make_newton<double>(shape, count);
-  return count.used + shape.response;
+inline std::size_t fit_memory(const Shape& shape) {
+  return with_text(text_kind(shape), [&](auto text) {
+    const typename decltype(text)::Sizes sizes(shape);
+    Arena<Strided> count{};
+    (void)make_workspace(sizes, count);
+    (void)make_newton<double>(sizes, count);
+    return count.used + shape.response;
+  });
 }
 
 /// Draws replicates `thread`, `thread` + a.threads, ... of the chunk.
@@ -56,12 +59,13 @@ BATCHLMM_FUNCTION inline void draw_one_lane(const DrawArguments& a, std::size_t 
 
 /// Fits the items that `take` hands out.
 /// @param take  take(item): the next item, false where there is none left
-template <int LK, class Take>
+/// @tparam Text  the one of text_kind(a.shape)
+template <class Text, class Take>
 BATCHLMM_FUNCTION inline void fit_one_lane(const FitArguments& a, std::size_t thread, Take&& take) {
-  const Shape& s = a.shape;
+  const typename Text::Sizes s(a.shape);
   const FitJob& job = a.job;
   Arena<Strided> arena{Strided{a.memory + thread, a.threads}};
-  const Workspace<Strided> w = make_workspace(s, arena);
+  const auto w = make_workspace(s, arena);
   Newton<double, Strided> n = make_newton<double>(s, arena);
   const Strided response = arena.take(s.response);
   for (std::size_t i = 0; i < arena.used; ++i) arena.base[i] = 0.0;
@@ -89,7 +93,7 @@ BATCHLMM_FUNCTION inline void fit_one_lane(const FitArguments& a, std::size_t th
   const auto limit = [&](std::uint64_t i) {
     return a.bootstrap != nullptr ? a.null.deviance[i] : std::numeric_limits<double>::infinity();
   };
-  const auto evaluate_lane = [&] { return evaluate<LK, double>(s, design, response, w, true); };
+  const auto evaluate_lane = [&] { return Text::template evaluate_lanes<double>(s, design, response, w); };
   fit_lanes<double>(s, w, n, evaluate_lane, take, load, start, limit, job.starts, job.options, job.parameters,
                     job.results);
 }

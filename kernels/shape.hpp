@@ -63,9 +63,9 @@ struct Shape {
   BATCHLMM_INLINE double scale(int b) const { return term[b].scale; }
 };
 
-/// What the optimizer asks of a term.
+/// A TermShape without what is known at run time only.
 struct TermSizes {
-  int k = 1, parameter = 0, lambda = 0;
+  int k = 1, parameter = 0, lambda = 0, levels = 1, stage = 0, column = 0;
 };
 
 /// The terms' sizes where they are known at compile time, one K a term: loops over terms, columns and parameters unroll
@@ -84,22 +84,19 @@ struct Terms {
   static constexpr int parameters = (0 + ... + triangle_size(K));
   static constexpr int lambdas = (0 + ... + (K * K));
   struct Table {
-    TermSizes at[terms];
-    BATCHLMM_INLINE constexpr const TermSizes& operator[](int b) const { return at[b]; }
-  };
-  static constexpr Table term = [] {
-    Table t{};
-    int b = 0, parameter = 0, lambda = 0;
-    for (const int k : {K...}) {
-      t.at[b++] = {k, parameter, lambda};
-      parameter += triangle_size(k);
-      lambda += k * k;
+    BATCHLMM_INLINE constexpr TermSizes operator[](int b) const {
+      TermSizes found;
+      int i = 0, parameter = 0, lambda = 0;
+      ((i++ == b ? void(found = TermSizes{K, parameter, lambda, 1, 0, 0}) : void(), parameter += triangle_size(K),
+        lambda += K * K),
+       ...);
+      return found;
     }
-    return t;
-  }();
+  };
 
   double scales[terms];  ///< c of each term: TermShape::scale
   int p = 0;             ///< fixed effects
+  Table term{};          // a member, since device code has no static objects
   BATCHLMM_INLINE double scale(int b) const { return scales[b]; }
 };
 

@@ -4,12 +4,13 @@
 
 #include <cmath>
 #include <cstdlib>
+#include <limits>
 #include <memory>
 #include <type_traits>
 #include <vector>
 
-#include "kernels/deviance.hpp"
 #include "kernels/replicate.hpp"
+#include "kernels/texts.hpp"
 
 namespace batchlmm::kernels {
 inline namespace BATCHLMM_ISA {
@@ -27,52 +28,85 @@ Aligned<V> aligned_array(std::size_t n) {
   return Aligned<V>(static_cast<V*>(p));
 }
 
+/// Responses of many items: element e of item i stands at at[i / lanes * tile + e * lanes + i % lanes].
+struct TiledResponses {
+  const double* at = nullptr;
+  std::size_t tile = 0;
+  int lanes = 1;
+};
+
+/// Many fits of one shape, wherever the items come from.
+struct FitItems {
+  const Design<double>* designs = nullptr;
+  const int* design_of = nullptr;  ///< as in FitJob
+  std::uint64_t items = 0;
+  TiledResponses responses;
+  const double* first_start = nullptr;  ///< items x lambdas, or one for all
+  bool one_start = true;
+  const double* limit = nullptr;  ///< items: a value that the optimum cannot exceed; null where there is none
+  const double* starts = nullptr;
+  NewtonOptions options;
+  bool parameters = false;
+  FitResults results;
+};
+
 /// Fits of one shape, `Lanes<V>::width` at a time.
-/// @tparam LK  K of the streamed factor where known at compile time, else 0
-/// @tparam C   double where all items share one design, V where each lane has its own
-template <class V, int LK, class C>
+/// @tparam C     double where all items share one design, V where each lane has its own
+/// @tparam Text  the text of the evaluation (texts.hpp)
+template <class V, class C, class Text>
 class Tile {
 public:
   static constexpr int width = Lanes<V>::width;
+  using Sizes = typename Text::Sizes;
 
-  explicit Tile(const Shape& shape) : shape_(shape) {
+  explicit Tile(const Shape& shape) : shape_(shape), sizes_(shape) {
     Arena<V*> count{nullptr};
-    (void)make_workspace(shape_, count);
-    (void)make_newton<V>(shape_, count);
+    (void)make_workspace(sizes_, count);
+    (void)make_newton<V>(sizes_, count);
     memory_ = aligned_array<V>(count.used + shape_.response);
     Arena<V*> arena{memory_.get()};
-    w_ = make_workspace(shape_, arena);
-    n_ = make_newton<V>(shape_, arena);
+    w_ = make_workspace(sizes_, arena);
+    n_ = make_newton<V>(sizes_, arena);
     response_ = arena.take(shape_.response);
     for (std::size_t i = 0; i < arena.used; ++i) memory_[i] = V(0.0);
     if constexpr (!std::is_same_v<C, double>) allocate_design();
   }
 
-  /// @param load  load(item, lane, response): puts the item's response vector into the lane; false when it is not
-  /// finite
-  /// @param start, limit  as fit_lanes takes them
-  template <class Load, class Start, class Limit>
-  void fit(const Design<double>* designs, const int* design_of, std::uint64_t items, const Load& load,
-           const Start& start, const Limit& limit, const double* starts, const NewtonOptions& options, bool parameters,
-           const FitResults& results) {
+  void fit(const FitItems& job) {
     std::uint64_t next = 0;
     const auto take = [&](std::uint64_t& i) {
-      if (next == items) return false;
+      if (next == job.items) return false;
       i = next++;
       return true;
     };
-    const auto load_item = [&](std::uint64_t i, int l) {
-      if (!load(i, l, response_)) return false;
-      if constexpr (!std::is_same_v<C, double>) load_design(designs[design_of == nullptr ? 0 : design_of[i]], l);
-      return true;
+    const auto load = [&](std::uint64_t i, int l) {
+      const TiledResponses& r = job.responses;
+      const double* from = r.at + i / r.lanes * r.tile + i % r.lanes;
+      double bad = 0;  // x - x: 0, or NaN where x is not finite
+      for (int e = 0; e < shape_.response; ++e) {
+        const double x = from[static_cast<std::size_t>(e) * r.lanes];
+        bad += x - x;
+        set_lane(response_[e], l, x);
+      }
+      if constexpr (!std::is_same_v<C, double>)
+        if (bad == 0) load_design(job.designs[job.design_of == nullptr ? 0 : job.design_of[i]], l);
+      return bad == 0;
+    };
+    const auto start = [&](std::uint64_t i, int l, V* lambda) {
+      const double* from = job.first_start + (job.one_start ? 0 : i * shape_.lambdas);
+      for (int e = 0; e < shape_.lambdas; ++e) set_lane(lambda[e], l, from[e]);
+    };
+    const auto limit = [&](std::uint64_t i) {
+      return job.limit == nullptr ? std::numeric_limits<double>::infinity() : job.limit[i];
     };
     const auto evaluate_lanes = [&] {
       if constexpr (std::is_same_v<C, double>)
-        return evaluate<LK, V>(shape_, designs[0], response_, w_, true);
+        return Text::template evaluate_lanes<V>(sizes_, job.designs[0], response_, w_);
       else
-        return evaluate<LK, V>(shape_, lane_design_, response_, w_, true);
+        return Text::template evaluate_lanes<V>(sizes_, lane_design_, response_, w_);
     };
-    fit_lanes<V>(shape_, w_, n_, evaluate_lanes, take, load_item, start, limit, starts, options, parameters, results);
+    fit_lanes<V>(sizes_, w_, n_, evaluate_lanes, take, load, start, limit, job.starts, job.options, job.parameters,
+                 job.results);
   }
 
 private:
@@ -119,8 +153,9 @@ private:
   }
 
   Shape shape_;
+  Sizes sizes_;
   Aligned<V> memory_, design_memory_;
-  Workspace<V*> w_;
+  decltype(make_workspace(std::declval<const Sizes&>(), std::declval<Arena<V*>&>())) w_;
   Newton<V, V*> n_;
   V* response_ = nullptr;
   Design<C> lane_design_{};

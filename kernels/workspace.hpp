@@ -18,6 +18,9 @@ struct Strided {
   BATCHLMM_INLINE Strided operator+(std::size_t i) const { return {data + i * stride, stride}; }
 };
 
+/// Streamed levels whose share of the cross-products is added together.
+inline constexpr int streamed_group = 8;
+
 /// The arrays of one evaluation; sizes follow from the Shape.
 template <class A>
 struct Workspace {
@@ -30,10 +33,11 @@ struct Workspace {
   A x_factor;     ///< packed p: Cholesky factor of X'V^{-1}X, and then
   A x_inverse;    ///< p: the reciprocals of its diagonal
   // Elimination.
+  A term_t;            ///< T = lambda lambda' of every term, k x k, at the lambda's place
   A t;                 ///< K x K: T of the streamed factor's terms, block diagonal
   A g;                 ///< packed columns(): cross-products
   A dg;                ///< per parameter, packed: their derivatives
-  A f;                 ///< K x columns()
+  A f;                 ///< streamed_group x K x columns()
   A small;             ///< 4 K x K
   A streamed_u;        ///< nodes[0] x K x columns()
   A streamed_b;        ///< nodes[0] x K x K
@@ -48,25 +52,29 @@ struct Workspace {
 };
 
 /// Offset of parameter a's triangle in `dg`, and the total when a = m. Parameters of stage t act on outer[t] columns.
-BATCHLMM_INLINE int dg_offset(const Shape& s, int a) {
+template <class S>
+BATCHLMM_INLINE int dg_offset(const S& s, int a) {
   int offset = 0;
   for (int i = 0; i < a; ++i) offset += triangle_size(s.outer[s.term[s.parameter_term[i]].stage]);
   return offset;
 }
 /// Parameters of stages before `stage`: they come first.
-BATCHLMM_INLINE int lower_parameters(const Shape& s, int stage) {
+template <class S>
+BATCHLMM_INLINE int lower_parameters(const S& s, int stage) {
   int m = 0;
   for (int b = 0; b < s.terms; ++b)
     if (s.term[b].stage < stage) m += triangle_size(s.term[b].k);
   return m;
 }
 /// Elements kept for one node of a stage.
-BATCHLMM_INLINE int node_size(const Shape& s, int stage) {
+template <class S>
+BATCHLMM_INLINE int node_size(const S& s, int stage) {
   const int own = s.own[stage], outer = s.outer[stage];
   return 2 * own * outer + 3 * own * own + lower_parameters(s, stage) * own * outer;
 }
 /// Length of c = Z'Py over all random effects.
-BATCHLMM_INLINE int modes_size(const Shape& s) {
+template <class S>
+BATCHLMM_INLINE int modes_size(const S& s) {
   int n = 0;
   for (int t = 0; t <= s.stages; ++t) n += s.nodes[t] * s.own[t];
   return n;
@@ -84,8 +92,9 @@ struct Arena {
   }
 };
 
-template <class A>
-BATCHLMM_FUNCTION inline Workspace<A> make_workspace(const Shape& s, Arena<A>& arena) {
+/// @param s  a Shape or FixedShape
+template <class S, class A>
+BATCHLMM_FUNCTION inline Workspace<A> make_workspace(const S& s, Arena<A>& arena) {
   const std::size_t m = s.parameters, k = s.own[0], n = s.columns();
   Workspace<A> w;
   w.lambda = arena.take(s.lambdas);
@@ -95,10 +104,11 @@ BATCHLMM_FUNCTION inline Workspace<A> make_workspace(const Shape& s, Arena<A>& a
   w.beta = arena.take(s.p);
   w.x_factor = arena.take(triangle_size(s.p));
   w.x_inverse = arena.take(s.p);
+  w.term_t = arena.take(s.lambdas);
   w.t = arena.take(k * k);
   w.g = arena.take(triangle_size(s.columns()));
   w.dg = arena.take(dg_offset(s, s.parameters));
-  w.f = arena.take(k * n);
+  w.f = arena.take(streamed_group * k * n);
   w.small = arena.take(4 * k * k);
   w.streamed_u = arena.take(s.nodes[0] * k * n);
   w.streamed_b = arena.take(s.nodes[0] * k * k);
@@ -107,8 +117,8 @@ BATCHLMM_FUNCTION inline Workspace<A> make_workspace(const Shape& s, Arena<A>& a
   for (int t = 1; t <= s.stages; ++t) {
     w.node[t] = arena.take(static_cast<std::size_t>(s.nodes[t]) * node_size(s, t));
     const std::size_t own = s.own[t], outer = s.outer[t], low = lower_parameters(s, t);
-    const std::size_t up = 4 * own * own + 2 * own * outer + own + low * own * own;
-    const std::size_t down = own * own + (2 + 2 * low) * own * outer + (2 + 2 * low) * own;
+    const std::size_t up = 5 * own * own + own * outer + own + low * own * own;
+    const std::size_t down = own * own + (2 + 2 * low) * own * outer + (3 + 2 * low) * own;
     if (up > scratch) scratch = up;
     if (down > scratch) scratch = down;
   }

@@ -47,7 +47,7 @@ public:
   void draw(const kernels::DrawArguments& a) {
     for (std::size_t t = 0; t < a.threads; ++t) kernels::draw_one_lane(a, t);
   }
-  void fit(const kernels::FitArguments& a, bool one_column) {
+  void fit(const kernels::FitArguments& a) {
     ++fits;
     check(a.memory, 8 * a.threads * kernels::fit_memory(a.shape));
     for (std::size_t t = 0; t < a.threads; ++t) {
@@ -57,10 +57,8 @@ public:
         next += a.threads;
         return i < a.job.items;
       };
-      if (one_column)
-        kernels::fit_one_lane<1>(a, t, take);
-      else
-        kernels::fit_one_lane<0>(a, t, take);
+      kernels::with_text(kernels::text_kind(a.shape),
+                         [&](auto text) { kernels::fit_one_lane<decltype(text)>(a, t, take); });
     }
   }
 

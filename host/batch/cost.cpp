@@ -2,7 +2,7 @@
 
 #include "kernels/cpu.hpp"
 #include "kernels/newton.hpp"
-#include "kernels/workspace.hpp"
+#include "kernels/texts.hpp"
 
 namespace batchlmm {
 namespace {
@@ -69,27 +69,30 @@ UpAndDown streamed_level(const Shape& s, int first) {
 UpAndDown node(const Shape& s, int stage, int first) {
   const double n = s.own[stage], c = s.outer[stage], low = lower_parameters(s, stage), phi = c > first ? c - first : 0;
   UpAndDown cost;
-  double own_dg = 0, own_parameters = 0, own_work = 0;
+  double own_dg = 0, own_parameters = 0, own_work = 0, squares = 0;
   for_each_level(s, stage, [&](const TermShape& term, int o) {
     const double k = term.k, rest = n - o;
     cost.value += n * k * k + k * k * (o + 0.5 * (k + 1));  // Gamma Lambda, S
     cost.value += k * (0.5 * rest * rest + rest);           // L^{-1} Lambda'
     cost.value += k * c * (o + k);                          // P
     cost.derivatives += k * n * (o + k);
+    cost.derivatives += k * n * rest + k * k * (o + 0.5 * (k + 1)) + k * k * c;  // W, and K and H by it
+    squares += k * k;
     own_dg += triangle(c) * pair_work(term.k);
     own_parameters += triangle(k);
     own_work += pair_work(term.k);
   });
   cost.value += n * (n + 1) * (n + 2) / 6 + triangle(c) * n;  // the factor, the update of g
-  cost.derivatives += 2 * n * n * n + triangle(n) * n + 2 * n * n * c;
+  cost.derivatives += triangle(n) * n + n * n * c;
   // Up: what the stages before bring.
-  cost.derivatives += low * (n * n * c + 2 * n * n * n + 2 * n * triangle(c) + own_work * n) + triangle(low) * n * n;
+  cost.derivatives +=
+      low * (n * n * c + n * n * n + squares * n + 2 * n * triangle(c) + own_work * n) + triangle(low) * n * n;
   // Its own parameters.
   cost.derivatives += own_dg + 0.5 * own_work * own_work;
   // Down.
   cost.derivatives += n * c + own_terms(s, stage, phi > 0, false);
   cost.derivatives += n * phi * phi + n * n * phi;
-  cost.derivatives += low * (n * c + 2 * n * n + n * phi * phi + 2 * n * n * phi + own_work * (2 + phi));
+  cost.derivatives += low * (n * c + n * n + squares + n * phi * phi + 2 * n * n * phi + own_work * (2 + phi));
   cost.derivatives += triangle(low) * (n + n * phi);
   cost.derivatives += n * phi * phi + triangle(n) * phi + n * c;
   return cost;
@@ -122,9 +125,28 @@ double newton_step(const Shape& s) {
   return cost;
 }
 
+/// kernels/crossed_intercepts.hpp
+UpAndDown crossed_intercepts(const Shape& s) {
+  const double levels = s.nodes[0], n = s.own[1], p = s.p, outer = 1 + p;
+  const double cubic = n * (n + 1) * (n + 2) / 6;
+  UpAndDown cost;
+  cost.value = levels * (9 + outer + n + triangle(p + n)) + triangle(n) + cubic + 2 * n;  // weights, Gamma, the factor
+  cost.value += cubic + 2 * outer * triangle(n) + triangle(outer) * (n + 1);              // L^{-1}, F, U, F'F
+  cost.derivatives = 2 * levels * triangle(n) + cubic;                                    // M and M_b, S^{-1}
+  cost.derivatives += n * p + levels * (2 * (p + n) + 6);                                 // c
+  cost.derivatives += n * n + 3 * n + 4 * triangle(n) + triangle(n) * (n + 5) + n * n * n + 2.5 * n * n;  // traces
+  cost.derivatives += 2 * p * n + 2 * triangle(p) + 5 * p + 30;
+  return cost;
+}
+
 }  // namespace
 
 StreamingCost streaming_cost(const Shape& s) {
+  if (kernels::is_crossed_intercepts(s)) {
+    const UpAndDown random = crossed_intercepts(s), fixed = fixed_effects(s);
+    const double value = random.value + fixed.value + 60;
+    return {value, value + random.derivatives, newton_step(s)};
+  }
   const int first = s.reml ? 1 : 1 + s.p;
   StreamingCost cost;
   const auto add = [&](const UpAndDown& part, double times) {
@@ -142,10 +164,13 @@ StreamingCost streaming_cost(const Shape& s) {
 }
 
 std::size_t lane_doubles(const Shape& s) {
-  kernels::Arena<double*> count{nullptr};
-  (void)kernels::make_workspace(s, count);
-  (void)kernels::make_newton<double>(s, count);
-  return count.used + static_cast<std::size_t>(s.response);
+  return kernels::with_text(kernels::text_kind(s), [&](auto text) {
+    const typename decltype(text)::Sizes sizes(s);
+    kernels::Arena<double*> count{nullptr};
+    (void)kernels::make_workspace(sizes, count);
+    (void)kernels::make_newton<double>(sizes, count);
+    return count.used + static_cast<std::size_t>(s.response);
+  });
 }
 
 double tile_bytes(const Shape& s, bool own_designs) {
