@@ -42,7 +42,7 @@ struct CrossedText {
 
 /// f(text) with the text of that kind.
 template <class F>
-BATCHLMM_FUNCTION auto with_text(TextKind kind, const F& f) {
+auto with_text(TextKind kind, const F& f) {
   if (kind == TextKind::crossed_intercepts) return f(CrossedText{});
   if (kind == TextKind::one_column) return f(StreamingText<1>{});
   return f(StreamingText<0>{});
