@@ -1,17 +1,20 @@
 /// @file
 /// Shared factorization: at equal variance ratios everything but the quadratic form r^2 = y'P(rho) y is common to all
-/// replicates, so that it is tabulated once, and a replicate is fitted on an interpolant of its own r^2.
+/// replicates, so that it is tabulated once, and a replicate is fitted on an interpolant of its own criterion.
 ///
 /// Terms are eliminated one after the other: given the ratios of the terms before (a parent), P_parent gives
 /// Z'P_parent Z = U diag(l) U', and
 ///     y'P y = y'P_parent y - sum_i rho l_i / (1 + rho l_i) v_i^2,   v = diag(l)^{-1/2} U'Z'P_parent y
-/// exactly, at every node rho of the term; v is one shared rotation of the response vector. A variance ratio's
-/// coordinate is x = c rho / (1 + c rho) or x = log1p(c rho), on [0, upper]. The singularities of r^2 in rho are at
-/// -1 / l: the first coordinate takes them far away where all l are like c (designs near to balanced ones), the second
-/// with c = max l to the lines Im x = +-pi whatever they are. Polynomials on Chebyshev points converge geometrically
-/// (Trefethen 2013, Approximation Theory and Approximation Practice, chapter 8); the host takes the coordinate with the
-/// shorter series. The log-determinants, which are the same for all replicates, have nodes of their own in log1p(c
-/// rho).
+/// exactly, at every node rho of the term; v is one shared rotation of the response vector. Interpolated is
+///     phi = r^2 (|V| / V_0)^{1/N},   V_0 = prod_b (1 + c_b rho_b)^{own_b} (1 + sum_b a_b rho_b)^common
+/// (REML: |V| |X'V^{-1}X| for |V|; a_2 may depend on rho_1), so that the deviance is N log phi + log V_0. V_0 is |V|
+/// itself in balanced crossed and nested designs, and holds what of |V| is singular as rho grows in the others.
+///
+/// A variance ratio's coordinate is x = c rho / (1 + c rho) or x = log1p(c rho), on [0, upper]. The singularities of
+/// r^2 in rho are at -1 / l: the first coordinate takes them far away where all l are like c (designs near to balanced
+/// ones), the second with c = max l to the lines Im x = +-pi whatever they are. Polynomials on Chebyshev points
+/// converge geometrically (Trefethen 2013, Approximation Theory and Approximation Practice, chapter 8); the host takes
+/// the coordinate with the shorter series.
 ///
 /// Each term has one abscissa more than nodes, held out of the interpolation: there the interpolant is compared with
 /// the exact value, for every replicate.
@@ -53,7 +56,7 @@ struct InterpolantGrid {
   explicit InterpolantGrid(const Interpolant& t)
       : rows(t.level[t.levels - 1].parents),
         node_rows(t.levels > 1 ? rows - 1 : 1),
-        nodes(t.level[t.levels - 1].nodes.count),
+        nodes(t.level[t.levels - 1].nodes),
         stride(nodes + 1) {}
 };
 
@@ -65,8 +68,8 @@ struct InterpolantMemory {
   V* product = nullptr;                  ///< padded (K + 1)
   V* value[max_interpolated] = {};       ///< r^2 of the smaller model: parents x (K + 1)
   V* projection[max_interpolated] = {};  ///< X_t'P y: parents x (K + 1) x tested
-  V* r2[2] = {};                         ///< smaller, larger model, on the grid
-  V* filtered[3] = {};                   ///< as r2
+  V* phi[2] = {};                        ///< smaller, larger model
+  V* filtered[3] = {};                   ///< as phi
   V* basis[max_interpolated] = {};       ///< 3 x nodes: Lagrange's basis and its derivatives
   V* partial[2] = {};                    ///< contractions over the last levels
 };
@@ -84,14 +87,12 @@ std::size_t lay_out(const Interpolant& t, V* base, InterpolantMemory<V>& memory)
   std::size_t combinations = 1, outer = 1;  // of the nodes of the levels before the last, and of the first
   for (int l = 0; l < t.levels; ++l) {
     const InterpolantLevel& level = t.level[l];
-    const int most =
-        level.nodes.count > level.determinant_nodes.count ? level.nodes.count : level.determinant_nodes.count;
     if (level.columns > rows) rows = level.columns;
-    if (level.nodes.count + 1 > abscissae) abscissae = level.nodes.count + 1;
-    memory.basis[l] = take(3 * static_cast<std::size_t>(most));
-    if (l + 1 < t.levels) combinations *= most;
-    if (l == 0) outer = most;
-    const std::size_t values = static_cast<std::size_t>(level.parents) * (level.nodes.count + 1);
+    if (level.nodes + 1 > abscissae) abscissae = level.nodes + 1;
+    memory.basis[l] = take(3 * static_cast<std::size_t>(level.nodes));
+    if (l + 1 < t.levels) combinations *= level.nodes;
+    if (l == 0) outer = level.nodes;
+    const std::size_t values = static_cast<std::size_t>(level.parents) * (level.nodes + 1);
     memory.value[l] = take(values);
     memory.projection[l] = take(values * t.tested);
   }
@@ -100,15 +101,15 @@ std::size_t lay_out(const Interpolant& t, V* base, InterpolantMemory<V>& memory)
   memory.product = take(padded(abscissae));
   const InterpolantGrid grid(t);
   const std::size_t values = static_cast<std::size_t>(grid.rows) * grid.stride;
-  memory.r2[0] = take(values);
-  memory.r2[1] = take(t.tested > 0 ? values : 0);
+  memory.phi[0] = take(values);
+  memory.phi[1] = take(t.tested > 0 ? values : 0);
   for (V*& filtered : memory.filtered) filtered = take(values);
   memory.partial[0] = take(3 * combinations);
   memory.partial[1] = take(t.levels > 2 ? 6 * outer : 0);
   return used;
 }
 
-/// Tabulates r^2 of a response vector on the grid, the points held out included.
+/// Tabulates phi of a response vector on the grid, the points held out included.
 template <class V>
 inline void tabulate(const Interpolant& t, const V* response, const InterpolantMemory<V>& w) {
   const int entries = t.response - 1;
@@ -122,7 +123,7 @@ inline void tabulate(const Interpolant& t, const V* response, const InterpolantM
 
   for (int l = 0; l < t.levels; ++l) {
     const InterpolantLevel& level = t.level[l];
-    const int abscissae = level.nodes.count + 1, columns = level.columns;
+    const int abscissae = level.nodes + 1, columns = level.columns;
     const std::size_t rotation = packed_size(columns, entries), shrink = packed_size(abscissae, columns);
     for (int g = 0; g < level.parents; ++g) {
       multiply<V>(level.rotation + g * rotation, columns, entries, response, w.vector);
@@ -147,7 +148,8 @@ inline void tabulate(const Interpolant& t, const V* response, const InterpolantM
   const V *value = w.value[t.levels - 1], *projection = w.projection[t.levels - 1];
   const double* factor = t.tested_root;
   for (int i = 0; i < points; ++i) {
-    w.r2[0][i] = value[i];
+    const V determinant = V(t.determinant[i]);
+    w.phi[0][i] = value[i] * determinant;
     if (t.tested == 0) continue;
     V explained = V(0.0);
     for (int c = 0; c < t.tested; ++c) {
@@ -155,13 +157,13 @@ inline void tabulate(const Interpolant& t, const V* response, const InterpolantM
       for (int e = 0; e <= c; ++e) b = fma(V(*factor++), projection[i * t.tested + e], b);
       explained = fma(b, b, explained);
     }
-    w.r2[1][i] = value[i] - explained;
+    w.phi[1][i] = (value[i] - explained) * determinant;
   }
 }
 
-/// Largest difference, anywhere on the grid, between r^2 at what is held out and the interpolant there.
+/// Largest difference, anywhere on the grid, between phi at what is held out and the interpolant there.
 template <class V>
-inline V held_out_error(const Interpolant& t, const V* r2) {
+inline V held_out_error(const Interpolant& t, const V* phi) {
   const InterpolantGrid grid(t);
   const InterpolantLevel& last = t.level[t.levels - 1];
   V worst = V(0.0);
@@ -170,17 +172,17 @@ inline V held_out_error(const Interpolant& t, const V* r2) {
     worst = select(absolute(difference) <= worst, worst, absolute(difference));
   };
   for (int g = 0; g < grid.rows; ++g) {
-    const V* row = r2 + static_cast<std::size_t>(g) * grid.stride;
+    const V* row = phi + static_cast<std::size_t>(g) * grid.stride;
     V sum = V(0.0);
     for (int a = 0; a < grid.nodes; ++a) sum = fma(V(last.held_out[a]), row[a], sum);
     count(sum - row[grid.nodes]);
   }
   if (t.levels == 1) return worst;
-  const V* exact = r2 + static_cast<std::size_t>(grid.node_rows) * grid.stride;
+  const V* exact = phi + static_cast<std::size_t>(grid.node_rows) * grid.stride;
   for (int a = 0; a < grid.nodes; ++a) {
     V sum = V(0.0);
     for (int g = 0; g < grid.node_rows; ++g)
-      sum = fma(V(t.held_out_row[g]), r2[static_cast<std::size_t>(g) * grid.stride + a], sum);
+      sum = fma(V(t.held_out_row[g]), phi[static_cast<std::size_t>(g) * grid.stride + a], sum);
     count(sum - exact[a]);
   }
   return worst;
@@ -197,7 +199,7 @@ struct GridMinima {
 /// @param[out] value     r^2 |V|^{1/N}
 /// @param[out] filtered  the minimum of it over each node's neighbourhood
 template <class V>
-inline GridMinima<V> grid_minima(const Interpolant& t, const V* r2, V* value, V* scratch, V* filtered) {
+inline GridMinima<V> grid_minima(const Interpolant& t, const V* phi, V* value, V* scratch, V* filtered) {
   const InterpolantGrid grid(t);
   const auto at = [&](int g, int a) { return static_cast<std::size_t>(g) * grid.stride + a; };
   V *from = scratch, *to = filtered;
@@ -207,7 +209,7 @@ inline GridMinima<V> grid_minima(const Interpolant& t, const V* r2, V* value, V*
     to = scratch;
   }
   for (int g = 0; g < grid.node_rows; ++g) {
-    for (int a = 0; a < grid.nodes; ++a) value[at(g, a)] = r2[at(g, a)] * V(t.determinant[g * grid.nodes + a]);
+    for (int a = 0; a < grid.nodes; ++a) value[at(g, a)] = phi[at(g, a)] * V(t.leading[g * grid.nodes + a]);
     for (int a = 0; a < grid.nodes; ++a) {
       V low = value[at(g, a)];
       if (a > 0) low = minimum(low, value[at(g, a - 1)]);
@@ -217,7 +219,7 @@ inline GridMinima<V> grid_minima(const Interpolant& t, const V* r2, V* value, V*
   }
   int step = 1;
   for (int l = t.levels - 2; l >= 0; --l) {
-    const int n = t.level[l].nodes.count;
+    const int n = t.level[l].nodes;
     for (int g = 0; g < grid.node_rows; ++g) {
       const int place = g / step % n;
       for (int a = 0; a < grid.nodes; ++a) {
@@ -252,42 +254,41 @@ struct InterpolantValue {
 
 /// Lagrange's basis and its first two derivatives at u, by products from both sides.
 template <class V>
-BATCHLMM_INLINE void lagrange_basis(const InterpolantNodes& nodes, const V& u, V* basis) {
-  const int n = nodes.count;
+BATCHLMM_INLINE void lagrange_basis(const InterpolantLevel& level, const V& u, V* basis) {
+  const int n = level.nodes;
   V *zeroth = basis, *first = basis + n, *second = basis + 2 * n;
   V p = V(1.0), p1 = V(0.0), p2 = V(0.0);  // the product of the distances on the left, and its derivatives
   for (int a = 0; a < n; ++a) {
     zeroth[a] = p;
     first[a] = p1;
     second[a] = p2;
-    const V d = u - V(nodes.node[a]);
+    const V d = u - V(level.node[a]);
     p2 = fma(p2, d, p1 + p1);
     p1 = fma(p1, d, p);
     p = p * d;
   }
   V s = V(1.0), s1 = V(0.0), s2 = V(0.0);
   for (int a = n - 1; a >= 0; --a) {
-    const V w = V(nodes.weight[a]), left = zeroth[a], left1 = first[a], left2 = second[a];
+    const V w = V(level.weight[a]), left = zeroth[a], left1 = first[a], left2 = second[a];
     zeroth[a] = w * (left * s);
     first[a] = w * fma(left1, s, left * s1);
     second[a] = w * fma(left2, s, fma(left1 + left1, s1, left * s2));
-    const V d = u - V(nodes.node[a]);
+    const V d = u - V(level.node[a]);
     s2 = fma(s2, d, s1 + s1);
     s1 = fma(s1, d, s);
     s = s * d;
   }
 }
 
-/// @tparam T  V, or double where all lanes have the same values
-template <int Rows, class V, class T>
-BATCHLMM_INLINE void contract_rows(const T* values, int stride, int n, const V* basis, V* out) {
+template <int Rows, class V>
+BATCHLMM_INLINE void contract_rows(const V* values, int stride, int n, const V* basis, V* out) {
   V sum[Rows][3];
   for (int r = 0; r < Rows; ++r)
     for (int k = 0; k < 3; ++k) sum[r][k] = V(0.0);
   for (int a = 0; a < n; ++a) {
     const V b0 = basis[a], b1 = basis[n + a], b2 = basis[2 * n + a];
     for (int r = 0; r < Rows; ++r) {
-      const V x = V(values[r * stride + a]);
+      const V x = values[r * stride + a];
       sum[r][0] = fma(x, b0, sum[r][0]);
       sum[r][1] = fma(x, b1, sum[r][1]);
       sum[r][2] = fma(x, b2, sum[r][2]);
@@ -310,34 +311,30 @@ BATCHLMM_INLINE void contract_outer(const V* from, int n, const V* basis, V* sum
   }
 }
 
-/// The interpolant of `values`, rows of which belong to the combinations of the nodes of the levels before the last,
-/// from w.basis.
-/// @param count  nodes of each level
-template <class V, class T>
-inline InterpolantValue<V> contract(int levels, const int* count, const T* values, int stride,
-                                    const InterpolantMemory<V>& w) {
+/// phi by u.
+template <class V>
+inline InterpolantValue<V> interpolate_phi(const Interpolant& t, const V* phi, const V* u,
+                                           const InterpolantMemory<V>& w) {
   constexpr int block = Lanes<V>::width >= 16 ? 4 : 2;
-  const int last = levels - 1;
-  int combinations = 1;
-  for (int l = 0; l < last; ++l) combinations *= count[l];
+  const InterpolantGrid grid(t);
+  for (int l = 0; l < t.levels; ++l) lagrange_basis<V>(t.level[l], u[l], w.basis[l]);
+  const V* basis = w.basis[t.levels - 1];
   V* rows = w.partial[0];
   int g = 0;
-  for (; g + block <= combinations; g += block)
-    contract_rows<block, V>(values + static_cast<std::size_t>(g) * stride, stride, count[last], w.basis[last],
-                            rows + 3 * g);
-  for (; g < combinations; ++g)
-    contract_rows<1, V>(values + static_cast<std::size_t>(g) * stride, stride, count[last], w.basis[last],
-                        rows + 3 * g);
+  for (; g + block <= grid.node_rows; g += block)
+    contract_rows<block>(phi + static_cast<std::size_t>(g) * grid.stride, grid.stride, grid.nodes, basis, rows + 3 * g);
+  for (; g < grid.node_rows; ++g)
+    contract_rows<1>(phi + static_cast<std::size_t>(g) * grid.stride, grid.stride, grid.nodes, basis, rows + 3 * g);
   InterpolantValue<V> v;
-  if (levels == 1) {
+  if (t.levels == 1) {
     v.value = rows[0];
     v.gradient[0] = rows[1];
     v.hessian[0] = rows[2];
     return v;
   }
-  if (levels == 2) {
+  if (t.levels == 2) {
     V s[6];
-    contract_outer<V>(rows, count[0], w.basis[0], s);
+    contract_outer<V>(rows, t.level[0].nodes, w.basis[0], s);
     v.value = s[0];
     v.gradient[0] = s[3];
     v.gradient[1] = s[1];
@@ -346,12 +343,12 @@ inline InterpolantValue<V> contract(int levels, const int* count, const T* value
     v.hessian[triangle(1, 1)] = s[2];
     return v;
   }
-  const int n = count[0];
+  const int n = t.level[0].nodes;
   V s[10];
   for (int k = 0; k < 10; ++k) s[k] = V(0.0);
   for (int a = 0; a < n; ++a) {
     V* m = w.partial[1] + static_cast<std::size_t>(6) * a;
-    contract_outer<V>(rows + static_cast<std::size_t>(3) * a * count[1], count[1], w.basis[1], m);
+    contract_outer<V>(rows + static_cast<std::size_t>(3) * a * t.level[1].nodes, t.level[1].nodes, w.basis[1], m);
     const V b0 = w.basis[0][a], b1 = w.basis[0][n + a], b2 = w.basis[0][2 * n + a];
     for (int k = 0; k < 6; ++k) s[k] = fma(m[k], b0, s[k]);
     s[6] = fma(m[0], b1, s[6]);
@@ -372,49 +369,76 @@ inline InterpolantValue<V> contract(int levels, const int* count, const T* value
   return v;
 }
 
-/// r^2 by u.
+/// log V_0 by u.
+/// @param first_basis  Lagrange's basis of the first level at u[0]
 template <class V>
-inline InterpolantValue<V> interpolate_r2(const Interpolant& t, const V* r2, const V* u,
-                                          const InterpolantMemory<V>& w) {
-  int count[max_interpolated] = {};
-  for (int l = 0; l < t.levels; ++l) {
-    count[l] = t.level[l].nodes.count;
-    lagrange_basis<V>(t.level[l].nodes, u[l], w.basis[l]);
-  }
-  return contract<V, V>(t.levels, count, r2, count[t.levels - 1] + 1, w);
-}
-
-/// The log-determinants by u.
-template <class V>
-inline InterpolantValue<V> interpolate_determinant(const Interpolant& t, const V* u, const InterpolantMemory<V>& w) {
-  int count[max_interpolated] = {};
-  V rate[max_interpolated], curvature[max_interpolated];  // of the determinant's coordinate by u
+inline InterpolantValue<V> leading_part(const Interpolant& t, const V* u, const V* first_basis) {
+  InterpolantValue<V> v;
+  v.value = V(0.0);
+  // c rho and its derivatives by u.
+  V product[max_interpolated], rate[max_interpolated], curvature[max_interpolated];
   for (int l = 0; l < t.levels; ++l) {
     const InterpolantLevel& level = t.level[l];
-    count[l] = level.determinant_nodes.count;
-    V place = u[l];
-    rate[l] = V(1.0);
-    curvature[l] = V(0.0);
-    if (!level.logarithmic) {
-      // log1p(c' rho) = log((1 + (c' / c - 1) x) / (1 - x)) for x = c rho / (1 + c rho)
-      const double by_u = 0.25 * level.upper, excess = level.determinant_scale / level.scale - 1,
-                   unit = 4 / level.determinant_upper;
-      const V x = u[l] * V(by_u), left = V(1.0) - x, right = fma(V(excess), x, V(1.0));
-      const V a = V(1.0) / left, b = V(excess) / right;
-      place = minimum(maximum(logarithm(right * a) * V(unit), V(0.0)), V(4.0));
-      rate[l] = (a + b) * V(unit * by_u);
-      curvature[l] = fnma(b, b, a * a) * V(unit * by_u * by_u);
+    const double by_u = 0.25 * level.upper;
+    const V x = u[l] * V(by_u);
+    V& h = v.hessian[triangle(l, l)];
+    for (int e = 0; e < l; ++e) v.hessian[triangle(l, e)] = V(0.0);
+    if (level.logarithmic) {
+      const V e = exponential(x);
+      product[l] = e - V(1.0);
+      rate[l] = e * V(by_u);
+      curvature[l] = rate[l] * V(by_u);
+      v.value = fma(V(level.own), x, v.value);
+      v.gradient[l] = V(level.own * by_u);
+      h = V(0.0);
+    } else {
+      const V left = V(1.0) - x, inverse = V(1.0) / left, step = inverse * V(by_u);
+      product[l] = x * inverse;
+      rate[l] = inverse * step;
+      curvature[l] = (rate[l] + rate[l]) * step;
+      v.value = fnma(V(level.own), logarithm(left), v.value);
+      v.gradient[l] = V(level.own) * step;
+      h = v.gradient[l] * step;
     }
-    lagrange_basis<V>(level.determinant_nodes, place, w.basis[l]);
   }
-  InterpolantValue<V> v = contract<V, double>(t.levels, count, t.log_determinant, count[t.levels - 1], w);
-  for (int l = 0; l < t.levels; ++l)
-    for (int e = 0; e <= l; ++e) {
-      V& h = v.hessian[triangle(l, e)];
-      h = h * (rate[l] * rate[e]);
-      if (e == l) h = fma(v.gradient[l], curvature[l], h);
+  if (t.common == 0) return v;
+
+  // sum = 1 + sum_l a_l rho_l
+  V sum = V(1.0), by[max_interpolated], by_twice[max_interpolated], mixed = V(0.0);
+  const int constant = t.common_rate == nullptr ? t.levels : 1;
+  for (int l = 0; l < constant; ++l) {
+    const V a = V(t.level[l].common_rate / t.level[l].scale);
+    sum = fma(a, product[l], sum);
+    by[l] = a * rate[l];
+    by_twice[l] = a * curvature[l];
+  }
+  if (t.common_rate != nullptr) {
+    const int n = t.level[0].nodes;
+    V a = V(0.0), a1 = V(0.0), a2 = V(0.0);
+    for (int e = 0; e < n; ++e) {
+      const V value = V(t.common_rate[e]);
+      a = fma(value, first_basis[e], a);
+      a1 = fma(value, first_basis[n + e], a1);
+      a2 = fma(value, first_basis[2 * n + e], a2);
     }
-  for (int l = 0; l < t.levels; ++l) v.gradient[l] = v.gradient[l] * rate[l];
+    const V unit = V(1.0 / t.level[1].scale);
+    const V rho = product[1] * unit, rho1 = rate[1] * unit;
+    sum = fma(a, rho, sum);
+    by[0] = fma(a1, rho, by[0]);
+    by_twice[0] = fma(a2, rho, by_twice[0]);
+    by[1] = a * rho1;
+    by_twice[1] = a * (curvature[1] * unit);
+    mixed = a1 * rho1;
+  }
+  const V inverse = V(1.0) / sum, common = V(t.common) * inverse;
+  v.value = fma(V(t.common), logarithm(sum), v.value);
+  for (int l = 0; l < t.levels; ++l) {
+    v.gradient[l] = fma(common, by[l], v.gradient[l]);
+    const V scaled = by[l] * inverse;
+    for (int e = 0; e < l; ++e) v.hessian[triangle(l, e)] = common * fnma(scaled, by[e], mixed);
+    V& h = v.hessian[triangle(l, l)];
+    h = fma(common, fnma(scaled, by[l], by_twice[l]), h);
+  }
   return v;
 }
 
@@ -422,8 +446,8 @@ inline InterpolantValue<V> interpolate_determinant(const Interpolant& t, const V
 template <class V>
 struct InterpolantOptimum {
   V u[max_interpolated];
-  V value;            ///< N log r^2 + log-determinant
-  V r2;               ///< at the last evaluation
+  V value;            ///< N log phi + log V_0
+  V phi;              ///< at the last evaluation
   V evaluations;      ///< added to
   MaskOf<V> reached;  ///< a certified minimum inside the box or at u = 0
 };
@@ -491,7 +515,7 @@ BATCHLMM_INLINE MaskOf<V> interpolant_step(int levels, const V* u, const V* grad
 /// Newton's method on the interpolant from best.u, by the rules of newton.hpp.
 /// @param active  lanes to do; the others stay as they are
 template <class V>
-inline void minimize(const Interpolant& t, const V* r2, const MaskOf<V>& active, double finish,
+inline void minimize(const Interpolant& t, const V* phi, const MaskOf<V>& active, double finish,
                      const InterpolantMemory<V>& w, InterpolantOptimum<V>& best) {
   constexpr int most_evaluations = 30;
   const int levels = t.levels;
@@ -505,11 +529,11 @@ inline void minimize(const Interpolant& t, const V* r2, const MaskOf<V>& active,
   V f = V(0.0), slope = V(0.0), predicted = V(0.0), fraction = V(1.0);
   MaskOf<V> running = active, fresh = active, certified = none;
   for (int trip = 0; trip < most_evaluations && any(running); ++trip) {
-    const InterpolantValue<V> e = interpolate_r2<V>(t, r2, u, w), determinant = interpolate_determinant<V>(t, u, w);
+    const InterpolantValue<V> e = interpolate_phi<V>(t, phi, u, w), leading = leading_part<V>(t, u, w.basis[0]);
     best.evaluations = best.evaluations + select(running, V(1.0), V(0.0));
     const auto positive = e.value > V(0.0);
     const V safe = select(positive, e.value, V(1.0));
-    const V value = fma(V(t.degrees), logarithm(safe), determinant.value);
+    const V value = fma(V(t.degrees), logarithm(safe), leading.value);
     const V noise = V(1e-12) * (absolute(f) + V(1.0));
     const auto accepted = running && positive && (fresh || (value <= fma(V(1e-4) * fraction, slope, f) + noise));
     const auto broken = fresh && !positive;
@@ -517,11 +541,11 @@ inline void minimize(const Interpolant& t, const V* r2, const MaskOf<V>& active,
 
     V gradient[max_interpolated], hessian[max_interpolated * (max_interpolated + 1) / 2], step[max_interpolated];
     const V rate = V(1.0) / safe, scaled = V(t.degrees) * rate;
-    for (int i = 0; i < levels; ++i) gradient[i] = fma(scaled, e.gradient[i], determinant.gradient[i]);
+    for (int i = 0; i < levels; ++i) gradient[i] = fma(scaled, e.gradient[i], leading.gradient[i]);
     for (int i = 0; i < levels; ++i)
       for (int j = 0; j <= i; ++j)
         hessian[triangle(i, j)] = fma(scaled, fnma(e.gradient[i] * rate, e.gradient[j], e.hessian[triangle(i, j)]),
-                                      determinant.hessian[triangle(i, j)]);
+                                      leading.hessian[triangle(i, j)]);
     MaskOf<V> inside;
     const auto definite = interpolant_step<V>(levels, u, gradient, hessian, step, inside);
     V next_slope = V(0.0);
@@ -544,7 +568,7 @@ inline void minimize(const Interpolant& t, const V* r2, const MaskOf<V>& active,
       base[i] = select(accepted, u[i], base[i]);
       direction[i] = select(accepted, step[i], direction[i]);
     }
-    best.r2 = select(accepted, safe, best.r2);
+    best.phi = select(accepted, safe, best.phi);
     f = select(accepted, value, f);
     slope = select(accepted, next_slope, slope);
     predicted = select(accepted, V(-0.5) * next_slope, predicted);
@@ -578,7 +602,7 @@ BATCHLMM_INLINE void keep_lower(int levels, const MaskOf<V>& active, const Inter
   const auto lower = active && (other.value < best.value);
   for (int i = 0; i < levels; ++i) best.u[i] = select(lower, other.u[i], best.u[i]);
   best.value = select(lower, other.value, best.value);
-  best.r2 = select(lower, other.r2, best.r2);
+  best.phi = select(lower, other.phi, best.phi);
   best.evaluations = select(active, other.evaluations, best.evaluations);
   best.reached = best.reached && (!active || other.reached);
 }
@@ -587,15 +611,15 @@ BATCHLMM_INLINE void keep_lower(int levels, const MaskOf<V>& active, const Inter
 template <class V>
 BATCHLMM_INLINE void start_at_node(const Interpolant& t, int place, int l, V* u) {
   const InterpolantGrid grid(t);
-  set_lane(u[t.levels - 1], l, t.level[t.levels - 1].nodes.node[place % grid.stride]);
+  set_lane(u[t.levels - 1], l, t.level[t.levels - 1].node[place % grid.stride]);
   int row = place / grid.stride;
   for (int i = t.levels - 2; i >= 0; --i) {
-    set_lane(u[i], l, t.level[i].nodes.node[row % t.level[i].nodes.count]);
-    row /= t.level[i].nodes.count;
+    set_lane(u[i], l, t.level[i].node[row % t.level[i].nodes]);
+    row /= t.level[i].nodes;
   }
 }
 
-/// Fits a tile on one model's r^2: from the grid's minimum, or from `start` where it is the better one, and from every
+/// Fits a tile on one model's phi: from the grid's minimum, or from `start` where it is the better one, and from every
 /// other minimum of the grid where there are several.
 /// @param start  an optimum of a model inside this one, with the same terms; null: none
 /// @return optima; `reached` is false where the interpolant does not serve
@@ -604,14 +628,14 @@ inline InterpolantOptimum<V> fit_interpolant(const Interpolant& t, int model, do
                                              const InterpolantMemory<V>& w, const InterpolantOptimum<V>* start) {
   constexpr int width = Lanes<V>::width;
   constexpr int most_minima = 8;
-  const V* r2 = w.r2[model];
+  const V* phi = w.phi[model];
   const InterpolantGrid grid(t);
-  const V error = held_out_error<V>(t, r2);
-  const GridMinima<V> minima = grid_minima<V>(t, r2, w.filtered[0], w.filtered[1], w.filtered[2]);
+  const V error = held_out_error<V>(t, phi);
+  const GridMinima<V> minima = grid_minima<V>(t, phi, w.filtered[0], w.filtered[1], w.filtered[2]);
   InterpolantOptimum<V> best;
   best.evaluations = V(0.0);
   best.value = V(0.0);
-  best.r2 = V(0.0);
+  best.phi = V(0.0);
   const auto all = V(0.0) <= V(0.0);
   best.reached = !all;
   for (int i = 0; i < max_interpolated; ++i) best.u[i] = V(0.0);
@@ -620,7 +644,7 @@ inline InterpolantOptimum<V> fit_interpolant(const Interpolant& t, int model, do
   } else {
     for (int l = 0; l < width; ++l) start_at_node<V>(t, static_cast<int>(lane(minima.place, l)), l, best.u);
   }
-  minimize<V>(t, r2, all, finish, w, best);
+  minimize<V>(t, phi, all, finish, w, best);
   const V lowest = V(t.degrees) * logarithm(select(minima.lowest > V(0.0), minima.lowest, V(1.0)));
   auto again = minima.count > V(1.0);
   if (start != nullptr) again = again || !(best.value <= lowest + V(1e-9));
@@ -648,13 +672,14 @@ inline InterpolantOptimum<V> fit_interpolant(const Interpolant& t, int model, do
         start_at_node<V>(t, place[l][run], l, other.u);
       }
       other.reached = !all;
-      minimize<V>(t, r2, active, finish, w, other);
+      minimize<V>(t, phi, active, finish, w, other);
       keep_lower<V>(t.levels, active, other, best);
     }
     for (int l = 0; l < width; ++l)
       if (found[l] > most_minima) set_lane(best.reached, l, false);
   }
-  best.reached = best.reached && (best.value <= lowest + V(1e-9)) && (error * V(t.degrees) <= V(t.tolerance) * best.r2);
+  best.reached =
+      best.reached && (best.value <= lowest + V(1e-9)) && (error * V(t.degrees) <= V(t.tolerance) * best.phi);
   return best;
 }
 

@@ -14,29 +14,21 @@ inline constexpr int max_interpolated = 3;
 inline constexpr int packed_rows = 8;
 BATCHLMM_INLINE constexpr int padded(int rows) { return (rows + packed_rows - 1) / packed_rows * packed_rows; }
 
-/// Chebyshev points of one coordinate, in units where the interval is [0, 4]: products of distances then stay near 1.
-struct InterpolantNodes {
-  int count = 0;
-  const double* node = nullptr;    ///< ascending from 0 to 4
-  const double* weight = nullptr;  ///< 1 / prod (node_a - node_b)
-};
-
 /// One term: how it is eliminated after the terms before it.
 struct InterpolantLevel {
   int term = 0;     ///< the kernels' term
   int columns = 0;  ///< of Z: levels of the grouping factor
-  /// Of r^2's coordinate u = 4 x / upper: x = log1p(scale rho) where `logarithmic`, else scale rho / (1 + scale rho).
-  InterpolantNodes nodes;
+  int nodes = 0;    ///< K; the abscissae are the nodes and, last, the one held out
+  /// Of the coordinate u = 4 x / upper: x = log1p(scale rho) where `logarithmic`, else scale rho / (1 + scale rho).
   bool logarithmic = true;
   double scale = 1;
   double upper = 1;
-  const double* held_out = nullptr;  ///< Lagrange's basis at the abscissa held out
-  /// Of the log-determinant's coordinate 4 log1p(determinant_scale rho) / determinant_upper: u itself where
-  /// `logarithmic`.
-  InterpolantNodes determinant_nodes;
-  double determinant_scale = 1;
-  double determinant_upper = 1;
-  // The abscissae are the nodes and, last, the one held out.
+  // On [0, 4], where products of distances of Chebyshev points stay near 1.
+  const double* node = nullptr;      ///< K, ascending from 0 to 4
+  const double* weight = nullptr;    ///< K: 1 / prod (node_a - node_b)
+  const double* held_out = nullptr;  ///< K: Lagrange's basis at the abscissa held out
+  double own = 0;                    ///< factors 1 + scale rho of |V|'s leading part
+  double common_rate = 0;            ///< a of its factors 1 + sum a rho
   /// Grid points of the levels before: all combinations of their nodes, the first level outermost, and last, where
   /// there are levels before, the point where all of them are held out.
   int parents = 1;
@@ -61,10 +53,15 @@ struct Interpolant {
   const double* tested_root = nullptr;   ///< per value of the last level: packed inverse Cholesky factor of X_t'P X_t
   const double* held_out_row = nullptr;  ///< per combination of nodes of the levels before the last: Lagrange's basis
                                          ///< at the point where they are held out
-  const double* log_determinant = nullptr;  ///< log|V| (REML: + log|X'V^{-1}X|) on the determinant's nodes
-  const double* determinant = nullptr;      ///< its exponential's N-th root on r^2's nodes
-  double degrees = 0, constant = 0;         ///< N, and what is added to N log r^2 + log-determinant
-  double tolerance = 1e-9;                  ///< largest error of the deviance at what is held out
+  const double* determinant = nullptr;   ///< per value of the last level: N-th root of |V| (REML: |V| |X'V^{-1}X|), its
+                                         ///< leading part left out
+  const double* leading = nullptr;       ///< N-th root of the leading part on the nodes
+  double common = 0;                     ///< its factors 1 + sum a rho
+  /// Two levels: the last one's a, as a polynomial of the first one's coordinate by its values on the nodes; null: it
+  /// is a number.
+  const double* common_rate = nullptr;
+  double degrees = 0, constant = 0;  ///< N, and what is added to N log phi + log(leading part)
+  double tolerance = 1e-9;           ///< largest error of the deviance at what is held out
 };
 
 /// A bootstrap whose replicates are fitted on interpolants.

@@ -322,7 +322,7 @@ TEST(SharedFactorization, HeldOutNodesSeeAnInterpolantThatIsTooCoarse) {
   const std::uint64_t n = 100;
   kernels::InterpolantJob job = c.engine->job();
   kernels::InterpolantLevel& level = job.null.level[1];
-  const std::size_t one = kernels::packed_size(level.nodes.count + 1, level.columns);
+  const std::size_t one = kernels::packed_size(level.nodes + 1, level.columns);
   std::vector<double> shrink(level.shrink, level.shrink + one * static_cast<std::size_t>(level.parents));
   for (std::size_t i = 0; i < one; ++i) shrink[3 * one + i] *= 1 + 1e-8;
   level.shrink = shrink.data();

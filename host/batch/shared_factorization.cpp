@@ -8,6 +8,7 @@
 #include <Eigen/QR>
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numbers>
 #include <random>
 
@@ -23,13 +24,15 @@ using Eigen::MatrixXd;
 using Eigen::VectorXd;
 
 constexpr double smallest_upper = 0.5;
-constexpr int usual_nodes = 14, first_nodes = 20, more_nodes = 6, most_nodes = 32, fewest_nodes = 6;
+constexpr int usual_nodes = 12, first_nodes = 20, more_nodes = 6, most_nodes = 40, fewest_nodes = 6;
 /// Largest error of the deviance that the tables may have at set-up, and the share of it that the end of one term's
 /// Chebyshev series may bring.
-constexpr double accuracy = 1e-9, series_accuracy = 2e-10, determinant_accuracy = 2e-11;
+constexpr double accuracy = 1e-9, series_accuracy = 2e-10;
 /// Largest error of a replicate's deviance at what is held out.
 constexpr double held_out_tolerance = 3e-9;
 constexpr double evaluations_a_fit = 3.5;
+/// Grid points up to which no other form of the criterion is looked for.
+constexpr double few_points = 200;
 constexpr int most_response_entries = 1500, most_tested = 32;
 constexpr double most_bytes = 128e6;
 /// Eigenvalues below this share of a term's scale belong to directions that the terms before explain.
@@ -144,25 +147,23 @@ struct SharedFactorization::State {
   MatrixXd rows;  ///< [Z_left X_t]'Py from a response vector
 };
 
-void SharedFactorization::Nodes::place(int count) {
+void SharedFactorization::Level::place_nodes(int count) {
+  nodes = count;
   node.resize(count);
   weight.assign(count, 1.0);
-  for (int a = 0; a < count; ++a) node[a] = 2 - 2 * std::cos(std::numbers::pi * a / (count - 1));
+  const double angle = std::numbers::pi / (count - 1);
+  for (int a = 0; a < count; ++a) node[a] = 2 - 2 * std::cos(angle * a);
   node.front() = 0;
   node.back() = 4;
+  // Halfway between two nodes in the middle, where the interpolation error has a peak.
+  held_out_node = 2 - 2 * std::cos(angle * ((count - 1) / 2 + 0.5));
   for (int a = 0; a < count; ++a)
     for (int b = 0; b < count; ++b)
       if (a != b) weight[a] /= node[a] - node[b];
-}
-
-void SharedFactorization::Level::place_nodes(int count) {
-  nodes.place(count);
-  // Halfway between two nodes in the middle, where the interpolation error has a peak.
-  held_out_node = 2 - 2 * std::cos(std::numbers::pi * ((count - 1) / 2 + 0.5) / (count - 1));
-  held_out = nodes.weight;
+  held_out = weight;
   for (int a = 0; a < count; ++a)
     for (int b = 0; b < count; ++b)
-      if (a != b) held_out[a] *= held_out_node - nodes.node[b];
+      if (a != b) held_out[a] *= held_out_node - node[b];
 }
 
 double SharedFactorization::Level::upper() const {
@@ -175,7 +176,7 @@ double SharedFactorization::Level::ratio_at(double u) const {
 }
 
 double SharedFactorization::Level::ratio(int abscissa) const {
-  return ratio_at(abscissa < nodes.count() ? nodes.node[abscissa] : held_out_node);
+  return ratio_at(abscissa < nodes ? node[abscissa] : held_out_node);
 }
 
 std::string SharedFactorization::obstacle(const Model& model) {
@@ -218,14 +219,14 @@ SharedFactorization::SharedFactorization(const Model& model, const MatrixXd& x, 
   cross_products();
   list_terms();
   choose_box(lambda, reach);
-  choose_determinant_nodes();
+  choose_leading_part();
   const std::vector<std::vector<double>> responses = sample_responses(lambda);
   choose_nodes(responses);
   for (int attempt = 0; (error_ = measure_error(responses)) > accuracy; ++attempt) {
     if (attempt == 2)
       throw ModelError(fmt::format(
           "shared factorization: the interpolant's error is {:.1e} in deviance, the bound {:.0e}", error_, accuracy));
-    for (Level& level : levels_) level.place_nodes(level.nodes.count() + 2);
+    for (Level& level : levels_) level.place_nodes(level.nodes + 2);
     make_tables();
   }
 }
@@ -330,7 +331,7 @@ std::vector<SharedFactorization::State> SharedFactorization::add_level(std::size
   const bool last = index + 1 == levels_.size();
   const auto q = static_cast<Index>(level.columns.size());
   const Index left = parents.front().gram.rows() - q;  // the further terms' columns and the tested ones
-  const int nodes = level.nodes.count();
+  const int nodes = level.nodes;
   level.smallest = level.largest;
   level.parent.clear();
   level.rotation.clear();
@@ -378,27 +379,36 @@ std::vector<SharedFactorization::State> SharedFactorization::add_level(std::size
   return children;
 }
 
-std::vector<double> SharedFactorization::log_determinants(const std::vector<std::vector<double>>& ratios) const {
+MatrixXd SharedFactorization::determinant_gram() const {
   const kernels::Shape& s = model_.shape();
   std::vector<int> z;
   for (const Level& level : levels_) z.insert(z.end(), level.columns.begin(), level.columns.end());
   MatrixXd gram = select(gram_, z, z);
+  if (s.reml && s.p > 0) {
+    const std::vector<int> x = range(s.response - 1 - s.p, s.response - 1);
+    const MatrixXd cross = Eigen::LLT<MatrixXd>(select(gram_, x, x)).matrixL().solve(select(gram_, x, z));
+    gram -= cross.transpose() * cross;
+  }
+  return gram;
+}
+
+std::vector<double> SharedFactorization::log_determinants() const {
+  const kernels::Shape& s = model_.shape();
   double start = 0;
   if (s.reml && s.p > 0) {
-    // log|V| + log|X'V^{-1}X| = log|X'X| + the same over Z'P_X Z.
+    // log|V| + log|X'V^{-1}X| = log|X'X| + what Z'P_X Z makes of it.
     const std::vector<int> x = range(s.response - 1 - s.p, s.response - 1);
-    const Eigen::LLT<MatrixXd> factor(select(gram_, x, x));
-    const MatrixXd cross = factor.matrixL().solve(select(gram_, x, z));
-    gram -= cross.transpose() * cross;
-    start = 2 * MatrixXd(factor.matrixL()).diagonal().array().log().sum();
+    start = 2 * MatrixXd(Eigen::LLT<MatrixXd>(select(gram_, x, x)).matrixL()).diagonal().array().log().sum();
   }
   std::vector<double> out;
   const auto descend = [&](const auto& self, std::size_t index, const MatrixXd& g, double sum) -> void {
-    const auto q = static_cast<Index>(levels_[index].columns.size());
+    const Level& level = levels_[index];
+    const auto q = static_cast<Index>(level.columns.size());
     const Index left = g.rows() - q;
-    const Spectrum spectral = spectrum(g.topLeftCorner(q, q), levels_[index].largest);
+    const Spectrum spectral = spectrum(g.topLeftCorner(q, q), level.largest);
     const MatrixXd cross = spectral.whitened * g.topRightCorner(q, left);
-    for (double ratio : ratios[index]) {
+    for (int a = 0; a <= level.nodes; ++a) {
+      const double ratio = level.ratio(a);
       const double here = sum + (ratio * spectral.values.array()).log1p().sum();
       if (index + 1 == levels_.size())
         out.push_back(here);
@@ -409,37 +419,96 @@ std::vector<double> SharedFactorization::log_determinants(const std::vector<std:
              here);
     }
   };
-  descend(descend, 0, gram, start);
+  descend(descend, 0, determinant_gram(), start);
   return out;
 }
 
-void SharedFactorization::choose_determinant_nodes() {
-  const auto values_on_nodes = [&] {
-    std::vector<std::vector<double>> ratios;
-    for (const Level& level : levels_) {
-      const double upper = std::log1p(level.largest * level.upper_ratio);
-      ratios.emplace_back();
-      for (double u : level.determinant_nodes.node) ratios.back().push_back(std::expm1(upper * u / 4) / level.largest);
-    }
-    return log_determinants(ratios);
-  };
-  Series series;
+void SharedFactorization::choose_leading_part() {
+  // Directions of range(Z_b) that other terms have too: from the null vectors of [Z]'[Z]. Of m terms that share one
+  // direction m - 1 combinations vanish.
+  const MatrixXd gram = determinant_gram();
+  const auto m = static_cast<Index>(levels_.size());
+  VectorXd unit(gram.rows());
+  Index row = 0;
   for (Level& level : levels_) {
-    level.determinant_nodes.place(most_nodes);
-    series.emplace_back(most_nodes, 0.0);
+    const auto q = static_cast<Index>(level.columns.size());
+    const Spectrum s = spectrum(gram.block(row, row, q, q), level.largest);
+    level.own = static_cast<double>((s.values.array() > 0).count());
+    level.common_rate = 0;
+    unit.segment(row, q).setConstant(1 / std::sqrt(level.largest));
+    row += q;
   }
-  const std::vector<double> fine = values_on_nodes();
-  raise_coefficients(Eigen::Map<const RowMajor>(fine.data(), static_cast<Index>(fine.size()) / most_nodes, most_nodes),
-                     1.0, series);
+  common_ = 0;
+  const Eigen::SelfAdjointEigenSolver<MatrixXd> solver(unit.asDiagonal() * gram * unit.asDiagonal());
+  double rank = 0, ranks = 0;
+  for (double value : solver.eigenvalues()) rank += value > 1e-9;
+  for (const Level& level : levels_) ranks += level.own;
+  if (m < 2 || ranks == rank) return;
+  common_ = std::floor((ranks - rank) / static_cast<double>(m - 1));
+  // Each such direction w = Z_b u, |w| = 1, has the rates |Z_b'w|^2: their mean over the directions.
+  double directions = 0;
+  for (Index i = 0; i < gram.rows(); ++i) {
+    if (solver.eigenvalues()[i] > 1e-9) continue;
+    VectorXd u = unit.cwiseProduct(solver.eigenvectors().col(i));
+    u.tail(gram.rows() - static_cast<Index>(levels_.front().columns.size())).setZero();
+    const double square = u.dot(gram * u);
+    if (!(square > 1e-9)) continue;
+    const VectorXd rates = gram * u / std::sqrt(square);
+    directions += 1;
+    shared_direction_ = unit.cwiseProduct(solver.eigenvectors().col(i));
+    row = 0;
+    for (Level& level : levels_) {
+      const auto q = static_cast<Index>(level.columns.size());
+      level.common_rate += rates.segment(row, q).squaredNorm();
+      row += q;
+    }
+  }
+  if (directions == 0) common_ = 0;
+  for (Level& level : levels_) {
+    level.own -= common_;
+    level.common_rate /= std::max(directions, 1.0);
+  }
+}
+
+void SharedFactorization::tabulate_common_rate() {
+  // Given rho_1, S = Z_2'V_1^{-1}Z_2 has one small eigenvalue, that of about w, the shared direction in Z_2's
+  // coordinates; times 1 + a_1 rho_1 it hardly changes. Inverse iterations from w: a few, since exact where rho_1 is
+  // large is enough, and many would follow other eigenvalues where rho_1 is small (56 x 32 with a tenth of the rows
+  // missing needs 16, 11, 10, 13, 20 nodes after 0, 1, 2, 4, 8).
+  constexpr int inverse_iterations = 2;
+  common_rates_.clear();
+  if (levels_.size() != 2 || common_ != 1) return;
+  const Level& first = levels_.front();
+  const MatrixXd gram = determinant_gram();
+  const auto q = static_cast<Index>(first.columns.size());
+  const Index left = gram.rows() - q;
+  const VectorXd w = shared_direction_.tail(left).normalized();
+  const Spectrum s = spectrum(gram.topLeftCorner(q, q), first.largest);
+  const MatrixXd cross = s.whitened * gram.topRightCorner(q, left);
+  for (double u : first.node) {
+    const double ratio = first.ratio_at(u);
+    const MatrixXd schur =
+        gram.bottomRightCorner(left, left) - cross.transpose() * shrinkage(s.values, ratio).asDiagonal() * cross;
+    const auto factor = schur.ldlt();
+    VectorXd v = w;
+    for (int k = 0; k < inverse_iterations; ++k) v = factor.solve(v).normalized();
+    common_rates_.push_back((1 + first.common_rate * ratio) / v.dot(factor.solve(v)));
+  }
+}
+
+double SharedFactorization::log_leading_part(const std::vector<double>& ratios, int first) const {
+  double sum = 0, common = 0;
   for (std::size_t l = 0; l < levels_.size(); ++l) {
-    const int count = coefficients_needed(series[l], determinant_accuracy);
-    if (count + 2 > most_nodes)
-      throw ModelError(
-          fmt::format("shared factorization: {} nodes do not reach its accuracy for variance ratios up to {:.3g}",
-                      most_nodes, levels_[l].upper_ratio));
-    levels_[l].determinant_nodes.place(count);
+    sum += levels_[l].own * std::log1p(levels_[l].scale * ratios[l]);
+    double rate = levels_[l].common_rate;
+    if (l == 1 && !common_rates_.empty()) {
+      rate = 0;
+      for (int a = 0; a < levels_[0].nodes; ++a)
+        rate += common_rates_[a] * (first < levels_[0].nodes ? (a == first ? 1.0 : 0.0) : levels_[0].held_out[a]);
+    }
+    common += rate * ratios[l];
   }
-  log_determinant_ = values_on_nodes();
+  return sum + common_ * std::log1p(common);
 }
 
 void SharedFactorization::make_tables() {
@@ -475,13 +544,34 @@ void SharedFactorization::make_tables() {
       for (double inner : levels_[l].held_out) next.push_back(outer * inner);
     held_out_row_ = std::move(next);
   }
-  std::vector<std::vector<double>> ratios;
-  for (const Level& level : levels_) {
-    ratios.emplace_back();
-    for (int a = 0; a < level.nodes.count(); ++a) ratios.back().push_back(level.ratio(a));
+  // Of all combinations of abscissae those that the last level's values stand for: nodes with nodes, or all levels
+  // before the last at what is held out.
+  determinant_.clear();
+  leading_.clear();
+  tabulate_common_rate();
+  const std::vector<double> all = log_determinants();
+  const int last = levels_.back().nodes + 1;
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    std::vector<double> ratio(levels_.size());
+    bool any_held_out = false, all_held_out = true;
+    std::size_t place = i;
+    int first = 0;
+    for (std::size_t l = levels_.size(); l-- > 0;) {
+      const std::size_t abscissae = static_cast<std::size_t>(levels_[l].nodes) + 1;
+      const int a = static_cast<int>(place % abscissae);
+      place /= abscissae;
+      ratio[l] = levels_[l].ratio(a);
+      if (l == 0) first = a;
+      if (l + 1 == levels_.size()) continue;
+      any_held_out = any_held_out || a == levels_[l].nodes;
+      all_held_out = all_held_out && a == levels_[l].nodes;
+    }
+    if (any_held_out && !(all_held_out && levels_.size() > 1)) continue;
+    const double leading = log_leading_part(ratio, first);
+    determinant_.push_back(std::exp((all[i] - leading) / s.degrees));
+    if (!any_held_out && static_cast<int>(i % last) < levels_.back().nodes)
+      leading_.push_back(std::exp(leading / s.degrees));
   }
-  determinant_ = log_determinants(ratios);
-  for (double& value : determinant_) value = std::exp(value / s.degrees);
 
   kernels::Interpolant& t = interpolant_;
   t.levels = static_cast<int>(levels_.size());
@@ -490,14 +580,15 @@ void SharedFactorization::make_tables() {
     kernels::InterpolantLevel& to = t.level[l];
     to.term = from.term;
     to.columns = static_cast<int>(from.columns.size());
-    to.nodes = from.nodes.view();
+    to.nodes = from.nodes;
     to.logarithmic = from.logarithmic;
     to.scale = from.scale;
     to.upper = from.upper();
+    to.node = from.node.data();
+    to.weight = from.weight.data();
     to.held_out = from.held_out.data();
-    to.determinant_nodes = from.determinant_nodes.view();
-    to.determinant_scale = from.largest;
-    to.determinant_upper = std::log1p(from.largest * from.upper_ratio);
+    to.own = from.own;
+    to.common_rate = from.common_rate;
     to.parents = static_cast<int>(from.parent.size());
     to.parent = from.parent.data();
     to.rotation = from.rotation.data();
@@ -511,8 +602,10 @@ void SharedFactorization::make_tables() {
   t.root = root_.data();
   t.tested_root = tested_root_.data();
   t.held_out_row = held_out_row_.data();
-  t.log_determinant = log_determinant_.data();
   t.determinant = determinant_.data();
+  t.leading = leading_.data();
+  t.common = common_;
+  t.common_rate = common_rates_.empty() ? nullptr : common_rates_.data();
   t.degrees = s.degrees;
   t.constant = s.constant;
   t.tolerance = held_out_tolerance;
@@ -549,28 +642,47 @@ std::vector<std::vector<double>> SharedFactorization::sample_responses(const std
 }
 
 void SharedFactorization::choose_nodes(const std::vector<std::vector<double>>& responses) {
-  for (Level& level : levels_) {
-    level.logarithmic = true;
-    level.scale = level.largest;
-  }
-  const std::vector<int> logarithmic = nodes_needed(responses);
+  const auto all_logarithmic = [&] {
+    for (Level& level : levels_) {
+      level.logarithmic = true;
+      level.scale = level.largest;
+    }
+    return nodes_needed(responses);
+  };
+  const std::vector<int> logarithmic = all_logarithmic();
   // Where eigenvalues range from l to L, c = sqrt(l L) puts the singularities as far off to the left as to the right.
   for (Level& level : levels_) {
     level.logarithmic = false;
     level.scale = std::sqrt(level.smallest * level.largest);
   }
   const std::vector<int> bounded = nodes_needed(responses);
+  std::vector<int> nodes;
+  double points = 1;
   for (std::size_t l = 0; l < levels_.size(); ++l) {
-    Level& level = levels_[l];
-    level.logarithmic = logarithmic[l] <= bounded[l];
-    if (level.logarithmic) level.scale = level.largest;
-    const int nodes = std::min(logarithmic[l], bounded[l]);
-    if (nodes > most_nodes)
-      throw ModelError(
-          fmt::format("shared factorization: {} nodes do not reach its accuracy for variance ratios up to {:.3g}",
-                      most_nodes, level.upper_ratio));
-    level.place_nodes(nodes);
+    levels_[l].logarithmic = logarithmic[l] <= bounded[l];
+    if (levels_[l].logarithmic) levels_[l].scale = levels_[l].largest;
+    nodes.push_back(std::min(logarithmic[l], bounded[l]));
+    points *= nodes[l] <= most_nodes ? nodes[l] : std::numeric_limits<double>::infinity();
   }
+  if (common_ > 0 && points > few_points) {
+    // Far from balance |V| is no product of a few factors: in logarithmic coordinates it need not be one.
+    const double common = common_;
+    const std::vector<Level> levels = levels_;
+    common_ = 0;
+    const std::vector<int> plain = all_logarithmic();
+    double plain_points = 1;
+    for (int n : plain) plain_points *= n <= most_nodes ? n : std::numeric_limits<double>::infinity();
+    if (plain_points < points) {
+      points = plain_points;
+      nodes = plain;
+    } else {
+      common_ = common;
+      levels_ = levels;
+    }
+  }
+  if (!std::isfinite(points))
+    throw ModelError(fmt::format("shared factorization: {} nodes do not reach its accuracy", most_nodes));
+  for (std::size_t l = 0; l < levels_.size(); ++l) levels_[l].place_nodes(nodes[l]);
   make_tables();
 }
 
@@ -582,8 +694,8 @@ std::vector<int> SharedFactorization::nodes_needed(const std::vector<std::vector
     double bytes = 8, parents = 1;
     for (const Level& level : levels_) {
       bytes += 8 * parents * static_cast<double>(level.columns.size()) *
-               (model_.shape().response + level.nodes.count() * (1.0 + static_cast<double>(tested())));
-      parents *= level.nodes.count();
+               (model_.shape().response + level.nodes * (1.0 + static_cast<double>(tested())));
+      parents *= level.nodes;
     }
     if (bytes > most_bytes)
       throw ModelError(fmt::format("shared factorization: its tables would take {:.0f} MB, the bound is {:.0f} MB",
@@ -594,10 +706,10 @@ std::vector<int> SharedFactorization::nodes_needed(const std::vector<std::vector
     for (std::size_t l = 0; l < levels_.size(); ++l) {
       Level& level = levels_[l];
       needed[l] = coefficients_needed(series[l], series_accuracy);
-      if (needed[l] + 2 <= level.nodes.count()) continue;
+      if (needed[l] + 2 <= level.nodes) continue;
       needed[l] = most_nodes + 1;
-      if (level.nodes.count() + more_nodes > most_nodes) continue;
-      level.place_nodes(level.nodes.count() + more_nodes);
+      if (level.nodes + more_nodes > most_nodes) continue;
+      level.place_nodes(level.nodes + more_nodes);
       fine = false;
     }
   }
@@ -610,12 +722,12 @@ std::vector<std::vector<double>> SharedFactorization::largest_coefficients(
   const kernels::InterpolantMemory<double> arrays = double_memory(interpolant_, memory);
   const kernels::InterpolantGrid grid(interpolant_);
   Series series;
-  for (const Level& level : levels_) series.emplace_back(level.nodes.count(), 0.0);
+  for (const Level& level : levels_) series.emplace_back(level.nodes, 0.0);
   for (const std::vector<double>& response : responses) {
     kernels::tabulate<double>(interpolant_, response.data(), arrays);
     for (int model = 0; model < (tested() > 0 ? 2 : 1); ++model) {
-      const Eigen::Map<const RowMajor> r2(arrays.r2[model], grid.rows, grid.stride);
-      const auto nodes = r2.topLeftCorner(grid.node_rows, grid.nodes);
+      const Eigen::Map<const RowMajor> phi(arrays.phi[model], grid.rows, grid.stride);
+      const auto nodes = phi.topLeftCorner(grid.node_rows, grid.nodes);
       raise_coefficients(nodes, interpolant_.degrees / nodes.minCoeff(), series);
     }
   }
@@ -640,8 +752,9 @@ double SharedFactorization::measure_error(const std::vector<std::vector<double>>
         u[l] = point == 0 ? optimum.u[l] : 4 * static_cast<double>(generator() >> 11) * 0x1p-53;
         lambda[s.term[t.level[l].term].lambda] = std::sqrt(std::max(levels_[l].ratio_at(u[l]), 0.0));
       }
-      const double value = t.degrees * std::log(kernels::interpolate_r2<double>(t, arrays.r2[model], u, arrays).value) +
-                           kernels::interpolate_determinant<double>(t, u, arrays).value + t.constant;
+      const double value =
+          t.degrees * std::log(kernels::interpolate_phi<double>(t, arrays.phi[model], u, arrays).value) +
+          kernels::leading_part<double>(t, u, arrays.basis[0]).value + t.constant;
       const double exact = kernels::cpu_kernels()
                                .evaluate(s, model_.design(), response.data(), lambda.data(), scratch.data(), false)
                                .deviance;
@@ -654,19 +767,18 @@ double SharedFactorization::measure_error(const std::vector<std::vector<double>>
 
 double SharedFactorization::operations() const {
   const double entries = interpolant_.response - 1;
-  double sum = entries * static_cast<double>(x_.cols() + tested()), points = 1, determinant_points = 1;
+  double sum = entries * static_cast<double>(x_.cols() + tested()), points = 1;
   for (const Level& level : levels_) {
     sum += static_cast<double>(level.parent.size()) * static_cast<double>(level.columns.size()) *
-           (entries + (level.nodes.count() + 1) * (1 + static_cast<double>(tested())));
-    points *= level.nodes.count();
-    determinant_points *= level.determinant_nodes.count();
+           (entries + (level.nodes + 1) * (1 + static_cast<double>(tested())));
+    points *= level.nodes;
   }
-  return sum + evaluations_a_fit * 3 * (points + determinant_points) * (tested() > 0 ? 2 : 1);
+  return sum + evaluations_a_fit * 3 * points * (tested() > 0 ? 2 : 1);
 }
 
 std::size_t SharedFactorization::bytes() const {
-  std::size_t sum =
-      root_.size() + tested_root_.size() + held_out_row_.size() + log_determinant_.size() + determinant_.size();
+  std::size_t sum = root_.size() + tested_root_.size() + held_out_row_.size() + determinant_.size() + leading_.size() +
+                    common_rates_.size();
   for (const Level& level : levels_) sum += level.rotation.size() + level.shrink.size() + level.tested.size();
   return 8 * sum;
 }

@@ -48,13 +48,6 @@ public:
 
 private:
   struct State;
-  /// Chebyshev points on [0, 4].
-  struct Nodes {
-    std::vector<double> node, weight;
-    void place(int count);
-    [[nodiscard]] int count() const { return static_cast<int>(node.size()); }
-    [[nodiscard]] kernels::InterpolantNodes view() const { return {count(), node.data(), weight.data()}; }
-  };
   /// One term: kernels::InterpolantLevel with its memory.
   struct Level {
     int term = 0;
@@ -64,13 +57,14 @@ private:
     double upper_ratio = 1;    ///< the box's edge
     bool logarithmic = true;
     double scale = 1;
-    Nodes nodes, determinant_nodes;
+    int nodes = 0;
     double held_out_node = 0;
-    std::vector<double> held_out;
+    std::vector<double> node, weight, held_out;
+    double own = 0, common_rate = 0;  ///< of |V|'s leading part
     std::vector<int> parent;
     std::vector<double> rotation, shrink, tested;
     void place_nodes(int count);
-    [[nodiscard]] double upper() const;              ///< the box's edge in r^2's coordinate
+    [[nodiscard]] double upper() const;              ///< the box's edge in the coordinate
     [[nodiscard]] double ratio_at(double u) const;   ///< u in [0, 4]
     [[nodiscard]] double ratio(int abscissa) const;  ///< at a node or, after them, at what is held out
   };
@@ -79,17 +73,23 @@ private:
   void list_terms();
   void choose_box(const std::vector<double>& lambda, double reach);
   void choose_nodes(const std::vector<std::vector<double>>& responses);
-  void choose_determinant_nodes();
+  void choose_leading_part();
   /// Nodes that each level's Chebyshev series needs in its present coordinate.
   [[nodiscard]] std::vector<int> nodes_needed(const std::vector<std::vector<double>>& responses);
-  /// Per level and degree, the largest coefficient of r^2's Chebyshev series along any line of the grid, in units of
+  /// Per level and degree, the largest coefficient of phi's Chebyshev series along any line of the grid, in units of
   /// the deviance.
   [[nodiscard]] std::vector<std::vector<double>> largest_coefficients(
       const std::vector<std::vector<double>>& responses) const;
   void make_tables();
   [[nodiscard]] std::vector<State> add_level(std::size_t index, const std::vector<State>& parents);
-  /// log|V| (REML: + log|X'V^{-1}X|) at all combinations of the levels' ratios, the first level outermost.
-  [[nodiscard]] std::vector<double> log_determinants(const std::vector<std::vector<double>>& ratios) const;
+  /// [Z]'[Z] in the levels' order, by REML with X projected out.
+  [[nodiscard]] Eigen::MatrixXd determinant_gram() const;
+  /// log|V| (REML: + log|X'V^{-1}X|) at all combinations of the levels' abscissae, the first level outermost.
+  [[nodiscard]] std::vector<double> log_determinants() const;
+  /// log V_0 (kernels/interpolant.hpp) at one of them.
+  /// @param first  abscissa of the first level
+  [[nodiscard]] double log_leading_part(const std::vector<double>& ratios, int first) const;
+  void tabulate_common_rate();
   [[nodiscard]] std::vector<std::vector<double>> sample_responses(const std::vector<double>& lambda) const;
   [[nodiscard]] double measure_error(const std::vector<std::vector<double>>& responses) const;
   [[nodiscard]] Eigen::Index tested() const { return tested_.cols(); }
@@ -99,7 +99,9 @@ private:
   Eigen::MatrixXd gram_;           ///< cross-products of Z's and X's columns, by entries of the response vector
   Eigen::MatrixXd from_response_;  ///< Z'y and X'y, by the same entries, from a response vector
   std::vector<Level> levels_;
-  std::vector<double> root_, tested_root_, held_out_row_, log_determinant_, determinant_;
+  std::vector<double> root_, tested_root_, held_out_row_, determinant_, leading_, common_rates_;
+  double common_ = 0;                 ///< factors 1 + sum a rho of |V|'s leading part
+  Eigen::VectorXd shared_direction_;  ///< u with Z u = 0, of the direction that the terms share
   kernels::Interpolant interpolant_;
   double error_ = 0;
 };

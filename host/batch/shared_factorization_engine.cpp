@@ -18,12 +18,22 @@ namespace {
 constexpr std::uint64_t replicates_a_chunk = 2048;
 
 /// Below so many random effects a factorization is no more than a rotation.
-constexpr int fewest_random_effects = 60;
+constexpr int fewest_random_effects = 24;
 
 /// Evaluations of a fit by the streaming tier, on average.
 constexpr double usual_evaluations = 3.5;
 
 int random_effects(const kernels::Shape& s) { return s.response - 1 - s.p; }
+
+/// Multiply-adds of a replicate by the streaming tier, about.
+double streaming_operations(const BootstrapModels& models) {
+  return usual_evaluations * (kernel_operations(*models.full) + (models.refit() ? 0 : kernel_operations(*models.null)));
+}
+
+std::string too_many(double here, double there) {
+  if (here <= 0.25 * there) return {};
+  return fmt::format("{:.2g} multiply-adds a replicate, and {:.2g} by streaming", here, there);
+}
 
 /// beta and r^2 at the optima that stand in `results`, from one evaluation of the streaming kernels each: a fit whose
 /// first step is its last.
@@ -78,9 +88,12 @@ std::string SharedFactorizationEngine::obstacle(const BootstrapModels& models) {
   const bool same = same_random_effects(null, full);
   double here = SharedFactorization::predicted_operations(full, same ? full.shape().p - null.shape().p : 0);
   if (!same) here += SharedFactorization::predicted_operations(null, 0);
-  const double there = usual_evaluations * (kernel_operations(full) + (models.refit() ? 0 : kernel_operations(null)));
-  if (here > 0.5 * there) return fmt::format("{:.2g} multiply-adds a replicate, and {:.2g} by streaming", here, there);
-  return {};
+  return too_many(here, streaming_operations(models));
+}
+
+std::string SharedFactorizationEngine::does_not_pay(const BootstrapModels& models) const {
+  return too_many(null_tables_->operations() + (full_tables_ ? full_tables_->operations() : 0),
+                  streaming_operations(models));
 }
 
 SharedFactorizationEngine::SharedFactorizationEngine(const BootstrapModels& models, double reach) : streaming_(models) {

@@ -21,6 +21,9 @@ public:
   /// Why this tier does not take the models, or does not pay for them; empty where it does.
   static std::string obstacle(const BootstrapModels& models);
 
+  /// Why the tables that were made do not pay; empty where they do.
+  [[nodiscard]] std::string does_not_pay(const BootstrapModels& models) const;
+
   [[nodiscard]] Tier tier() const override { return Tier::shared_factorization; }
   [[nodiscard]] EngineFacts facts() const override;
   [[nodiscard]] double thread_bytes() const override { return streaming_.thread_bytes(); }

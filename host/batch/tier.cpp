@@ -50,8 +50,12 @@ TierDecision choose_tier(const BootstrapModels& models, std::optional<Tier> aske
     std::string why = SharedFactorizationEngine::obstacle(models);
     try {
       if (why.empty()) {
-        decision.engine = std::make_unique<SharedFactorizationEngine>(models);
-        return decision;
+        auto engine = std::make_unique<SharedFactorizationEngine>(models);
+        why = engine->does_not_pay(models);
+        if (why.empty()) {
+          decision.engine = std::move(engine);
+          return decision;
+        }
       }
     } catch (const ModelError& error) {
       why = error.what();
