@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/cpu_strata.hpp"
 #include "kernels/interpolant_job.hpp"
 #include "kernels/jobs.hpp"
 
@@ -37,6 +38,7 @@ struct CpuKernels {
   /// `trips` multiply-adds in each of `ceiling_chains` independent chains (ceiling.hpp).
   double (*run_ceiling)(std::uint64_t trips);
   int ceiling_chains;
+  const StrataKernels* strata;  ///< tier 1
 };
 
 /// The widest that this processor has. BATCHLMM_ISA=baseline|avx2|avx512 in the environment asks for a narrower one.

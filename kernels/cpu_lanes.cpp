@@ -92,6 +92,8 @@ void interpolate(const InterpolantJob& job, const InterpolantChunk& also, Bootst
 #define BATCHLMM_TEXT2(x) #x
 #define BATCHLMM_TEXT(x) BATCHLMM_TEXT2(x)
 
+extern const StrataKernels strata_kernels_of_this_isa;
+
 /// The table of this instruction set; its name is unique through the inline namespace.
 extern const CpuKernels kernels_of_this_isa;
 const CpuKernels kernels_of_this_isa{BATCHLMM_TEXT(BATCHLMM_ISA),
@@ -102,7 +104,8 @@ const CpuKernels kernels_of_this_isa{BATCHLMM_TEXT(BATCHLMM_ISA),
                                      bootstrap,
                                      interpolate,
                                      run_ceiling,
-                                     ceiling_chains};
+                                     ceiling_chains,
+                                     &strata_kernels_of_this_isa};
 
 }  // namespace BATCHLMM_ISA
 }  // namespace batchlmm::kernels

@@ -1,11 +1,10 @@
 #include "host/batch/streaming_engine.hpp"
 
-#include <algorithm>
 #include <string>
 
 #include "batchlmm/error.hpp"
-#include "host/batch/chunk_buffers.hpp"
 #include "host/batch/cost.hpp"
+#include "host/batch/pilot.hpp"
 #include "host/batch/starts.hpp"
 #include "host/model/memory.hpp"
 #include "kernels/cpu.hpp"
@@ -16,23 +15,6 @@ namespace {
 
 /// Scratch of one chunk of replicates on the CPU: it stays in a core's cache.
 constexpr double chunk_bytes = 4e6;
-
-/// Replicates that the pilot fits from every starting point, to see whether the design has several minima: fewer where
-/// a fit is long.
-std::uint64_t pilot_replicates(const kernels::Shape& s) {
-  const double columns = s.columns();
-  const double one =
-      s.nodes[0] * s.own[0] * columns * columns * (1 + s.parameters) + columns * columns * columns * s.parameters;
-  return static_cast<std::uint64_t>(std::clamp(1e7 / one, 64.0, 1024.0));
-}
-
-/// Where several terms have correlated columns, a second minimum in one replicate of a thousand is common, and too rare
-/// for the pilot.
-bool always_several_starts(const kernels::Shape& s) {
-  int vector_terms = 0;
-  for (int b = 0; b < s.terms; ++b) vector_terms += (s.term[b].k > 1 ? 1 : 0) + (s.term[b].k > 2 ? 1 : 0);
-  return vector_terms > 1;
-}
 
 }  // namespace
 
@@ -60,28 +42,9 @@ StreamingEngine::StreamingEngine(const BootstrapModels& models)
   job_.embed_column = column_.data();
   job_.seed = models.seed;
   require_memory(thread_bytes(), "the bootstrap of \"" + full.matrices().formula + "\" on one thread");
-  pilot(models.refit());
-}
-
-void StreamingEngine::pilot(bool refit) {
-  // The same replicates whatever range is run later, so that a replicate stays a pure function of models, seed and
-  // index.
-  const kernels::Shape &null = *job_.null, &full = *job_.full;
-  const std::uint64_t n = pilot_replicates(full);
-  ChunkBuffers one, all;
-  one.resize(null, refit ? nullptr : &full, 0, n, false);
-  all.resize(null, refit ? nullptr : &full, 0, n, false);
-  kernels::cpu_kernels().bootstrap(job_, one.chunk);
-  job_.null_options.starts = static_cast<int>(null_starts_.size() / null.lambdas);
-  job_.full_options.starts = static_cast<int>(full_starts_.size() / full.lambdas);
-  kernels::cpu_kernels().bootstrap(job_, all.chunk);
-  const auto lower_elsewhere = [n](const FitBuffers& a, const FitBuffers& b) {
-    for (std::uint64_t i = 0; i < n && i < a.deviance.size(); ++i)
-      if (a.deviance[i] > b.deviance[i] + 1e-8) return true;
-    return false;
-  };
-  if (!always_several_starts(null) && !lower_elsewhere(one.null, all.null)) job_.null_options.starts = 1;
-  if (!always_several_starts(full) && !lower_elsewhere(one.full, all.full)) job_.full_options.starts = 1;
+  choose_starts(job_, models.refit(), static_cast<int>(null_starts_.size() / null.shape().lambdas),
+                static_cast<int>(full_starts_.size() / full.shape().lambdas),
+                [this](kernels::BootstrapChunk& chunk) { kernels::cpu_kernels().bootstrap(job_, chunk); });
 }
 
 std::uint64_t StreamingEngine::chunk_length(const Backend& backend) const {

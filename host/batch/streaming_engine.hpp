@@ -25,8 +25,6 @@ public:
   [[nodiscard]] const kernels::BootstrapJob& job() const { return job_; }
 
 private:
-  void pilot(bool refit);
-
   bool refit_ = false;
   std::vector<double> null_starts_, full_starts_, map_;
   std::vector<int> term_, column_;

@@ -3,6 +3,7 @@
 #include "batchlmm/error.hpp"
 #include "host/batch/large_engine.hpp"
 #include "host/batch/shared_factorization_engine.hpp"
+#include "host/batch/strata_engine.hpp"
 #include "host/batch/streaming_engine.hpp"
 
 namespace batchlmm {
@@ -42,6 +43,13 @@ TierDecision choose_tier(const BootstrapModels& models, std::optional<Tier> aske
   TierDecision decision;
   if (backend.cuda && asked && *asked != Tier::streaming)
     throw ModelError(std::string("the cuda backend has the streaming tier only; asked for is ") + tier_name(*asked));
+  if (!backend.cuda && (!asked || *asked == Tier::symmetry)) {
+    std::string why;
+    decision.engine = StrataEngine::make(models, asked.has_value(), &why);
+    if (decision.engine) return decision;
+    if (asked) throw ModelError("the symmetry tier does not take these models: " + why);
+    decision.passed_over.push_back({Tier::symmetry, why});
+  }
   if (asked == Tier::shared_factorization) {
     decision.engine = std::make_unique<SharedFactorizationEngine>(models);
     return decision;
@@ -67,8 +75,6 @@ TierDecision choose_tier(const BootstrapModels& models, std::optional<Tier> aske
     decision.engine = std::make_unique<LargeEngine>(models);
     return decision;
   }
-  if (asked && *asked != Tier::streaming)
-    throw ModelError(std::string("the tier ") + tier_name(*asked) + " does not take these models");
   decision.engine = std::make_unique<StreamingEngine>(models);
   return decision;
 }

@@ -1,0 +1,19 @@
+/// @file
+/// How many starting points the fits of a bootstrap need: one, unless the design has several minima.
+#pragma once
+
+#include <functional>
+
+#include "kernels/jobs.hpp"
+
+namespace batchlmm {
+
+/// Sets `job.null_options.starts` and `job.full_options.starts`: 1 where a pilot finds no lower minimum from any other
+/// starting point, else all. The pilot's replicates are the same whatever range is run later, so that a replicate stays
+/// a pure function of models, seed and index.
+/// @param null_starts, full_starts  starting points that there are
+/// @param run                       draws and fits a chunk with the job's options
+void choose_starts(kernels::BootstrapJob& job, bool refit, int null_starts, int full_starts,
+                   const std::function<void(kernels::BootstrapChunk&)>& run);
+
+}  // namespace batchlmm

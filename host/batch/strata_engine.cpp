@@ -1,0 +1,223 @@
+#include "host/batch/strata_engine.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+#include "host/batch/chunk_buffers.hpp"
+#include "host/batch/cost.hpp"
+#include "host/batch/pilot.hpp"
+#include "host/batch/starts.hpp"
+#include "host/model/completed_design.hpp"
+#include "host/model/criterion.hpp"
+#include "kernels/cpu.hpp"
+#include "kernels/newton.hpp"
+
+namespace batchlmm {
+namespace {
+
+using Eigen::MatrixXd;
+using Eigen::VectorXd;
+
+/// Records of one chunk of replicates: they stay in a core's cache.
+constexpr double chunk_bytes = 1e6;
+
+/// The model's fixed-effects columns on all rows, in its own gauge.
+MatrixXd in_gauge(const Model& model, const MatrixXd& x) {
+  const MatrixXd& map = model.x_gauge().map;
+  return map.transpose().triangularView<Eigen::Lower>().solve(x.transpose()).transpose();
+}
+
+/// Fixed numbers without structure around 0, in place of random ones.
+double wave(double i) { return std::sin(i * 12.9898 + 0.5) * std::sin(i * 78.233 + 1.5) * 2; }
+
+}  // namespace
+
+std::unique_ptr<StrataEngine> StrataEngine::make(const BootstrapModels& models, bool always, std::string* why) {
+  std::unique_ptr<StrataEngine> engine(new StrataEngine);
+  const Model &null = *models.null, &full = *models.full;
+  StrataDesign design;
+  design.complete = &full;
+  engine->observed_.resize(static_cast<std::size_t>(full.matrices().y.size()));
+  std::iota(engine->observed_.begin(), engine->observed_.end(), 0);
+  const std::optional<CompletedDesign> completed = complete_design(full.matrices(), null.matrices());
+  if (completed && !completed->missing.empty()) {
+    engine->complete_ =
+        std::make_unique<const Model>(completed->matrices, full.shape().reml ? Method::reml : Method::ml);
+    design.complete = engine->complete_.get();
+    design.missing = completed->missing;
+    design.full_x = in_gauge(full, completed->matrices->X);
+    design.null_x = in_gauge(null, completed->second->X);
+    engine->observed_ = completed->observed;
+  } else {
+    design.full_x = full.x_gauge().columns;
+    design.null_x = null.x_gauge().columns;
+  }
+  engine->rows_ = static_cast<int>(design.complete->matrices().y.size());
+  std::optional<Strata> strata = find_strata(*design.complete, {}, why);
+  if (!strata) return nullptr;
+  engine->strata_ = std::move(*strata);
+  design.strata = &engine->strata_;
+  engine->data_ = std::make_unique<StrataData>(models, design);
+  const StrataData& data = *engine->data_;
+
+  const double here =
+      operations(null.shape(), data.null_model()) + (models.refit() ? 0 : operations(full.shape(), data.full_model()));
+  const double there = streaming_cost(null.shape()).trip() + (models.refit() ? 0 : streaming_cost(full.shape()).trip());
+  if (!always && !null.is_large() && !full.is_large() && 2 * here > there) {
+    *why = fmt::format("its {:.3g} multiply-adds an evaluation are not below half of the streaming tier's {:.3g}", here,
+                       there);
+    return nullptr;
+  }
+  engine->verified_ = engine->verify(models);
+  if (!(engine->verified_ <= 1e-8)) {
+    *why = fmt::format("the strata's criterion differs by {:.1e} from that of the rows", engine->verified_);
+    return nullptr;
+  }
+
+  kernels::BootstrapJob& job = engine->job_.job;
+  engine->null_starts_ = shared_starts(null, models.lambda);
+  engine->full_starts_ = shared_starts(full, models.embedding->apply(null, full, models.lambda));
+  engine->map_ = models.embedding->map;
+  engine->term_ = models.embedding->term;
+  engine->column_ = models.embedding->column;
+  job.null = &null.shape();
+  job.full = &full.shape();
+  job.null_starts = engine->null_starts_.data();
+  job.full_starts = engine->full_starts_.data();
+  job.embed_map = engine->map_.data();
+  job.embed_term = engine->term_.data();
+  job.embed_column = engine->column_.data();
+  job.seed = models.seed;
+  engine->job_.null = data.null_model();
+  engine->job_.full = data.full_model();
+  engine->job_.sampler = data.sampler();
+  engine->choose_first_starts(models.refit());
+  choose_starts(job, models.refit(), static_cast<int>(engine->null_starts_.size() / null.shape().lambdas),
+                static_cast<int>(engine->full_starts_.size() / full.shape().lambdas),
+                [&](kernels::BootstrapChunk& chunk) { kernels::cpu_kernels().strata->bootstrap(engine->job_, chunk); });
+  return engine;
+}
+
+void StrataEngine::choose_first_starts(bool refit) {
+  constexpr std::uint64_t n = 256;
+  const auto evaluations = [&](bool full, bool moments) {
+    (full ? job_.full_moments : job_.null_moments) = moments;
+    ChunkBuffers buffers;
+    buffers.resize(*job_.job.null, refit ? nullptr : job_.job.full, 0, n, false);
+    kernels::cpu_kernels().strata->bootstrap(job_, buffers.chunk);
+    const std::vector<std::uint16_t>& counts = full ? buffers.full.evaluations : buffers.null.evaluations;
+    return std::accumulate(counts.begin(), counts.end(), std::uint64_t{0});
+  };
+  if (job_.null.moments > 0) job_.null_moments = evaluations(false, true) < evaluations(false, false);
+  if (!refit && job_.full.moments > 0) job_.full_moments = evaluations(true, true) < evaluations(true, false);
+}
+
+std::vector<double> StrataEngine::record(bool full, const VectorXd& y) const {
+  VectorXd complete = VectorXd::Zero(rows_);
+  complete(observed_) = y;
+  return data_->record(full, complete);
+}
+
+double StrataEngine::verify(const BootstrapModels& models) const {
+  double largest = 0;
+  for (int which = 0; which < (models.refit() ? 1 : 2); ++which) {
+    const Model& model = which == 0 ? *models.null : *models.full;
+    const kernels::StrataModel& strata = which == 0 ? data_->null_model() : data_->full_model();
+    const kernels::Shape& s = model.shape();
+    for (int trial = 0; trial < 3; ++trial) {
+      VectorXd y(model.matrices().y.size());
+      for (Eigen::Index i = 0; i < y.size(); ++i) y[i] = wave(static_cast<double>(i) + 1000.0 * trial);
+      std::vector<double> lambda(s.lambdas, 0.0);
+      for (int b = 0; b < s.terms; ++b) {
+        const int k = s.term[b].k;
+        for (int i = 0; i < k; ++i)
+          for (int j = 0; j <= i; ++j)
+            lambda[s.term[b].lambda + i * k + j] = (i == j ? 0.3 + 0.6 * trial : 0.2) * (1 + 0.5 * wave(b + i + 3 * j));
+      }
+      const CriterionValue by_rows = make_criterion(model, y)->evaluate(lambda, false);
+      const std::vector<double> from_y = record(which == 1, y);
+      const kernels::StrataEvaluation here =
+          kernels::cpu_kernels().strata->evaluate(s, strata, from_y.data(), lambda.data(), nullptr, nullptr, nullptr);
+      if (!by_rows.ok || !here.ok) return std::numeric_limits<double>::infinity();
+      largest = std::max(largest, std::abs(by_rows.deviance - here.deviance) / (1 + static_cast<double>(rows_) / 1000));
+    }
+  }
+  return largest;
+}
+
+double StrataEngine::operations(const kernels::Shape& shape, const kernels::StrataModel& model) {
+  const double m = shape.parameters, nc = model.coupled, nd = kernels::determinant_columns(model);
+  const double pairs = m * (m + 1) / 2, size2 = nc * (nc + 1) / 2, size1 = nd * (nd + 1) / 2;
+  double total = 60 + m * (m + 1) * (m + 2) / 3 + pairs * (nc + 2 * size1 + 6) + nc * nc * nc / 3 + nd * nd * nd;
+  total += m * nd * nd * nd;
+  for (int i = 0; i < model.blocks; ++i) {
+    const kernels::StrataBlock& b = model.block[i];
+    const double d = b.d, k = b.columns, size = d * (d + 1) / 2, congruence = d * k * (d + k / 2);
+    const double coupled = b.y >= 0 ? nc : 0, determinant = b.a != nullptr || b.a1 != nullptr ? size1 : 0;
+    total += 40 + size * (1 + (b.y >= 0 ? size2 + nc * nc + 3 * nc : 0) + 3 * determinant);
+    if (b.d == 1) {
+      total += b.generators * (4 + 2 * (b.generators + 1) + coupled + determinant);
+      continue;
+    }
+    total += d * d * k + d * d * d + (2 + coupled + (determinant > 0 ? 1 + determinant : 0)) * congruence;
+    // Pairs of the parameters that act here, 4 products each, for two or three matrices.
+    double own = 0;
+    for (int g = 0; g < b.groups; ++g) own += kernels::triangle_size(shape.term[b.group_term[g]].k);
+    total += own * (own + 1) / 2 * 12;
+  }
+  // The optimizer's step: blocks of the Jacobian on both sides of both matrices, and the solves.
+  for (int b = 0; b < shape.terms; ++b)
+    for (int c = 0; c <= b; ++c) {
+      const double x = kernels::triangle_size(shape.term[b].k), y = kernels::triangle_size(shape.term[c].k);
+      total += 2 * x * y * (x + y);
+    }
+  return total;
+}
+
+std::uint64_t StrataEngine::chunk_length(const Backend&) const {
+  const double one = 8.0 * (job_.null.record + job_.full.record + 2.0 * job_.job.full->lambdas + 4);
+  return static_cast<std::uint64_t>(std::clamp(chunk_bytes / one, 64.0, 4096.0)) / 16 * 16;
+}
+
+double StrataEngine::thread_bytes() const {
+  const auto tile = [](const kernels::Shape& s, const kernels::StrataModel& m) {
+    kernels::Arena<double*> count{nullptr};
+    (void)kernels::make_strata_workspace(s, m, count);
+    (void)kernels::make_newton<double>(s, count);
+    return 8.0 * kernels::cpu_kernels().lanes * static_cast<double>(count.used + m.record);
+  };
+  return std::max(tile(*job_.job.null, job_.null), tile(*job_.job.full, job_.full)) + 2 * chunk_bytes;
+}
+
+void StrataEngine::run(const Backend&, bool parameters, kernels::BootstrapChunk& chunk) const {
+  kernels::StrataJob job = job_;
+  job.job.parameters = parameters;
+  kernels::cpu_kernels().strata->bootstrap(job, chunk);
+  if (!parameters) return;
+  // Fixed effects are no part of a record: from the replicate's coordinates, drawn again.
+  const bool refit = chunk.full.status == nullptr;
+  std::vector<double> null_record(job.null.record), full_record(refit ? 0 : job.full.record),
+      scratch(kernels::strata_draw_scratch(job.sampler));
+  const auto solve = [&](bool full, const kernels::FitResults& results, std::uint64_t i) {
+    const kernels::Shape& s = full ? *job.job.full : *job.job.null;
+    if (results.beta == nullptr) return;
+    if (!std::isfinite(results.deviance[i])) {
+      std::fill_n(results.beta + i * s.p, s.p, std::numeric_limits<double>::quiet_NaN());
+      return;
+    }
+    const VectorXd beta = data_->beta(full, results.lambda + i * s.lambdas, scratch.data());
+    std::copy(beta.data(), beta.data() + beta.size(), results.beta + i * s.p);
+  };
+  for (std::uint64_t i = 0; i < chunk.count; ++i) {
+    kernels::cpu_kernels().strata->draw(job.sampler, job.job.seed, chunk.first + i, null_record.data(),
+                                        refit ? nullptr : full_record.data(), scratch.data());
+    solve(false, chunk.null, i);
+    if (!refit) solve(true, chunk.full, i);
+  }
+}
+
+}  // namespace batchlmm

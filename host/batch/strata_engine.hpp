@@ -1,0 +1,59 @@
+/// @file
+/// Tier 1: replicates of a balanced or pattern-repeated design, drawn and fitted on its strata.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "host/batch/engine.hpp"
+#include "host/batch/strata_data.hpp"
+#include "kernels/cpu_strata.hpp"
+
+namespace batchlmm {
+
+class StrataEngine final : public ReplicateEngine {
+public:
+  /// @param always  whether or not it pays
+  /// @param why     where there is no engine: one line for people
+  /// @return nothing where the design has no strata, where they were not certified, or where the streaming tier is not
+  ///         more than twice as dear
+  static std::unique_ptr<StrataEngine> make(const BootstrapModels& models, bool always, std::string* why);
+
+  [[nodiscard]] Tier tier() const override { return Tier::symmetry; }
+  [[nodiscard]] std::uint64_t chunk_length(const Backend& backend) const override;
+  [[nodiscard]] double thread_bytes() const override;
+  void run(const Backend& backend, bool parameters, kernels::BootstrapChunk& chunk) const override;
+
+  [[nodiscard]] const Strata& strata() const { return strata_; }
+  [[nodiscard]] const StrataData& data() const { return *data_; }
+  [[nodiscard]] const kernels::StrataJob& job() const { return job_; }
+  /// Rows that were filled in.
+  [[nodiscard]] int missing() const { return rows_ - static_cast<int>(observed_.size()); }
+  /// The record of a response. @param y  n, the observed rows; the offset and large fitted values taken off
+  [[nodiscard]] std::vector<double> record(bool full, const Eigen::VectorXd& y) const;
+  /// Multiply-adds of one evaluation with derivatives.
+  [[nodiscard]] static double operations(const kernels::Shape& shape, const kernels::StrataModel& model);
+  /// Largest difference of the criterion from an evaluation by rows, over both models and three random T and y;
+  /// relative to 1 + n / 1000.
+  [[nodiscard]] double verified() const { return verified_; }
+
+private:
+  StrataEngine() = default;
+  [[nodiscard]] double verify(const BootstrapModels& models) const;
+
+  /// Moments, or the generating value and the null's optimum: what takes fewer evaluations in a pilot.
+  void choose_first_starts(bool refit);
+
+  std::unique_ptr<const Model> complete_;  ///< where rows were filled in
+  Strata strata_;
+  std::unique_ptr<StrataData> data_;
+  int rows_ = 0;               ///< with those that were filled in
+  std::vector<int> observed_;  ///< their places
+  double verified_ = 0;
+  std::vector<double> null_starts_, full_starts_, map_;
+  std::vector<int> term_, column_;
+  kernels::StrataJob job_;
+};
+
+}  // namespace batchlmm

@@ -1,0 +1,200 @@
+// Tier 1 for lanes of one instruction set; compiled once for each.
+#include "kernels/cpu_strata.hpp"
+
+#include <limits>
+#include <vector>
+
+#include "kernels/cpu.hpp"
+#include "kernels/replicate.hpp"
+#include "kernels/strata.hpp"
+#include "kernels/strata_sampler.hpp"
+#include "kernels/tile.hpp"
+
+namespace batchlmm::kernels {
+inline namespace BATCHLMM_ISA {
+namespace {
+
+/// What the optimizer reads and writes.
+template <class V>
+struct Derivatives {
+  V *lambda, *gradient, *hessian, *information, *beta;
+};
+
+/// The term structure of a shape: sizes at run time, or known.
+const Shape& terms_of(const Shape& shape, const Shape*) { return shape; }
+template <int... K>
+Terms<K...> terms_of(const Shape& shape, const Terms<K...>*) {
+  Terms<K...> s{};
+  for (int b = 0; b < shape.terms; ++b) s.scales[b] = shape.term[b].scale;
+  s.p = shape.p;
+  return s;
+}
+
+/// Where a fit starts, and what it cannot exceed: the null's from the generating value, the full's from the null's
+/// optimum.
+struct FitOrder {
+  const StrataJob* job = nullptr;
+  const FitResults* null = nullptr;  ///< of the full fit
+  bool moments = false;
+
+  template <class V>
+  void start(std::uint64_t i, int l, V* lambda, double* scratch) const {
+    const double* from = job->job.null_starts;
+    if (null != nullptr) {
+      full_start(job->job, null->lambda + i * job->job.null->lambdas, scratch);
+      from = scratch;
+    }
+    const Shape& s = null != nullptr ? *job->job.full : *job->job.null;
+    for (int q = 0; q < s.lambdas; ++q) set_lane(lambda[q], l, from[q]);
+  }
+  [[nodiscard]] double limit(std::uint64_t i) const {
+    return null != nullptr ? null->deviance[i] : std::numeric_limits<double>::infinity();
+  }
+};
+
+/// Fits records of one model.
+/// @tparam S  Shape, or Terms
+template <class V, class S>
+void fit_records(const Shape& shape, const StrataModel& model, const V* records, std::uint64_t items,
+                 const FitOrder& order, const double* starts, const NewtonOptions& options, bool parameters,
+                 FitResults results) {
+  constexpr int width = Lanes<V>::width;
+  const auto s = terms_of(shape, static_cast<const S*>(nullptr));
+  const auto lay_out = [&](Arena<V*>& arena, Derivatives<V>& w, Newton<V, V*>& n, StrataWorkspace<V*>& x, V*& record) {
+    w.lambda = arena.take(shape.lambdas);
+    w.gradient = arena.take(shape.parameters);
+    w.hessian = arena.take(triangle_size(shape.parameters));
+    w.information = arena.take(triangle_size(shape.parameters));
+    w.beta = nullptr;
+    n = make_newton<V>(s, arena);
+    x = make_strata_workspace(s, model, arena);
+    record = arena.take(model.record);
+  };
+  Derivatives<V> w;
+  Newton<V, V*> n;
+  StrataWorkspace<V*> x;
+  V* record = nullptr;
+  Arena<V*> count{nullptr};
+  lay_out(count, w, n, x, record);
+  const Aligned<V> memory = aligned_array<V>(count.used);
+  for (std::size_t i = 0; i < count.used; ++i) memory[i] = V(0.0);
+  Arena<V*> arena{memory.get()};
+  lay_out(arena, w, n, x, record);
+
+  results.beta = nullptr;  // not from a record
+  std::vector<double> scratch(shape.lambdas);
+  const Aligned<V> first = aligned_array<V>(order.moments ? (items + width - 1) / width * shape.lambdas : 0);
+  if (order.moments)
+    for (std::uint64_t tile = 0; tile < (items + width - 1) / width; ++tile)
+      moment_start<V>(s, model, records + tile * model.record, starts, first.get() + tile * shape.lambdas, w.gradient);
+  std::uint64_t next = 0;
+  const auto take = [&](std::uint64_t& i) {
+    if (next == items) return false;
+    i = next++;
+    return true;
+  };
+  const auto load = [&](std::uint64_t i, int l) {
+    bool finite = true;
+    const V* from = records + i / width * model.record;
+    for (int e = 0; e < model.record; ++e) {
+      const double r = lane(from[e], static_cast<int>(i % width));
+      finite = finite && std::isfinite(r);
+      set_lane(record[e], l, r);
+    }
+    return finite;
+  };
+  fit_lanes<V>(
+      s, w, n, [&] { return evaluate_strata<V>(s, model, record, w, x, true); }, take, load,
+      [&](std::uint64_t i, int l, V* lambda) {
+        if (!order.moments) return order.start(i, l, lambda, scratch.data());
+        const V* from = first.get() + i / width * shape.lambdas;
+        for (int q = 0; q < shape.lambdas; ++q) set_lane(lambda[q], l, lane(from[q], static_cast<int>(i % width)));
+      },
+      [&](std::uint64_t i) { return order.limit(i); }, starts, options, parameters, results);
+}
+
+/// Whether blocks are so small that two vectors a tile pay: they hide latencies there, and would leave the cache else.
+bool is_small(const Shape& s, const StrataModel& m) {
+  const int k0 = s.term[0].k;
+  return m.largest_d <= 2 && ((s.terms == 1 && k0 <= 2) || (s.terms == 2 && k0 == 1 && s.term[1].k == 1));
+}
+
+template <class V>
+void fit_model(const Shape& s, const StrataModel& model, const V* records, std::uint64_t items, const FitOrder& order,
+               const double* starts, const NewtonOptions& options, bool parameters, const FitResults& results) {
+  const int k0 = s.term[0].k, k1 = s.terms > 1 ? s.term[1].k : 0;
+  const auto fit = [&](const auto* terms) {
+    fit_records<V, std::remove_cvref_t<decltype(*terms)>>(s, model, records, items, order, starts, options, parameters,
+                                                          results);
+  };
+  if constexpr (std::is_same_v<V, Pack<2>>) {
+    if (s.terms == 2) return fit(static_cast<const Terms<1, 1>*>(nullptr));
+    if (k0 == 2) return fit(static_cast<const Terms<2>*>(nullptr));
+    return fit(static_cast<const Terms<1>*>(nullptr));
+  } else {
+    if (s.terms == 2 && k0 == 2 && k1 == 2) return fit(static_cast<const Terms<2, 2>*>(nullptr));
+    return fit(static_cast<const Shape*>(nullptr));
+  }
+}
+
+template <class V>
+void bootstrap_chunk(const StrataJob& job, BootstrapChunk& chunk) {
+  constexpr int width = Lanes<V>::width;
+  const Shape &null = *job.job.null, &full = *job.job.full;
+  const bool refit = chunk.full.status == nullptr;
+  const std::uint64_t tiles = (chunk.count + width - 1) / width;
+  const std::size_t n0 = job.null.record, n1 = refit ? 0 : job.full.record;
+  const Aligned<V> null_records = aligned_array<V>(tiles * n0), full_records = aligned_array<V>(tiles * n1);
+  {
+    const Aligned<V> scratch = aligned_array<V>(strata_draw_scratch(job.sampler));
+    StrataSampler sampler = job.sampler;
+    if (refit) sampler.full.record = 0;
+    for (std::uint64_t tile = 0; tile < tiles; ++tile) {
+      IntOf<V> replicate(0);
+      for (int l = 0; l < width; ++l) set_lane(replicate, l, chunk.first + tile * width + l);
+      draw_strata<V>(sampler, job.job.seed, replicate, null_records.get() + tile * n0, full_records.get() + tile * n1,
+                     scratch.get());
+    }
+  }
+  const BootstrapJob& j = job.job;
+  fit_model<V>(null, job.null, null_records.get(), chunk.count, {&job, nullptr, job.null_moments}, j.null_starts,
+               j.null_options, j.parameters, chunk.null);
+  if (refit) return;
+  fit_model<V>(full, job.full, full_records.get(), chunk.count, {&job, &chunk.null, job.full_moments}, j.full_starts,
+               j.full_options, j.parameters, chunk.full);
+}
+
+void bootstrap(const StrataJob& job, BootstrapChunk& chunk) {
+  const bool refit = chunk.full.status == nullptr;
+  if (is_small(*job.job.null, job.null) && (refit || is_small(*job.job.full, job.full)))
+    bootstrap_chunk<Pack<2>>(job, chunk);
+  else
+    bootstrap_chunk<Pack<1>>(job, chunk);
+}
+
+StrataEvaluation evaluate(const Shape& shape, const StrataModel& model, const double* record, const double* lambda,
+                          double* gradient, double* hessian, double* information) {
+  Arena<double*> count{nullptr};
+  (void)make_strata_workspace(shape, model, count);
+  std::vector<double> memory(count.used), factors(lambda, lambda + shape.lambdas);
+  Arena<double*> arena{memory.data()};
+  const StrataWorkspace<double*> x = make_strata_workspace(shape, model, arena);
+  const Derivatives<double> w{factors.data(), gradient, hessian, information, nullptr};
+  const Evaluation<double> e = evaluate_strata<double>(shape, model, record, w, x, gradient != nullptr);
+  return {e.deviance, e.r2, e.ok};
+}
+
+void draw(const StrataSampler& sampler, std::uint64_t seed, std::uint64_t replicate, double* null, double* full,
+          double* scratch) {
+  StrataSampler s = sampler;
+  if (full == nullptr) s.full.record = 0;
+  draw_strata<double>(s, seed, replicate, null, full, scratch);
+}
+
+}  // namespace
+
+extern const StrataKernels strata_kernels_of_this_isa;
+const StrataKernels strata_kernels_of_this_isa{bootstrap, evaluate, draw};
+
+}  // namespace BATCHLMM_ISA
+}  // namespace batchlmm::kernels
