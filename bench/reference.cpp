@@ -11,6 +11,7 @@
 #include "host/batch/large_engine.hpp"
 #include "host/batch/shared_factorization_engine.hpp"
 #include "host/batch/starts.hpp"
+#include "host/batch/strata_engine.hpp"
 #include "host/batch/streaming_engine.hpp"
 #include "host/batch/tier.hpp"
 #include "host/model/criterion.hpp"
@@ -96,6 +97,14 @@ Reference reference_of(const ReplicateEngine& engine, const Model& null, const M
     return [job = streaming->job(), null_starts = std::vector<double>(),
             full_starts = std::vector<double>()](kernels::BootstrapChunk& chunk) mutable {
       kernels::cpu_kernels().bootstrap(every_start(job, null_starts, full_starts), chunk);
+    };
+  }
+  if (const auto* strata = dynamic_cast<const StrataEngine*>(&engine)) {
+    return [job = strata->job(), null_starts = std::vector<double>(),
+            full_starts = std::vector<double>()](kernels::BootstrapChunk& chunk) mutable {
+      job.job = every_start(job.job, null_starts, full_starts);
+      job.null_moments = job.full_moments = false;
+      kernels::cpu_kernels().strata->bootstrap(job, chunk);
     };
   }
   if (const auto* large = dynamic_cast<const LargeEngine*>(&engine)) {
