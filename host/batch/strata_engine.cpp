@@ -183,6 +183,18 @@ std::uint64_t StrataEngine::chunk_length(const Backend&) const {
   return static_cast<std::uint64_t>(std::clamp(chunk_bytes / one, 64.0, 4096.0)) / 16 * 16;
 }
 
+EngineFacts StrataEngine::facts() const {
+  const bool refit = job_.full.blocks == 0;
+  const double null = evaluations_a_fit * job_.job.null_options.starts,
+               full = refit ? 0 : evaluations_a_fit * job_.job.full_options.starts;
+  EngineFacts facts;
+  facts.evaluations = null + full;
+  facts.multiply_adds = null * operations(*job_.job.null, job_.null) + full * operations(*job_.job.full, job_.full);
+  for (const Stratum& stratum : strata_.strata) facts.strata.emplace_back(stratum.d, stratum.m);
+  facts.completed_rows = missing();
+  return facts;
+}
+
 double StrataEngine::thread_bytes() const {
   const auto tile = [](const kernels::Shape& s, const kernels::StrataModel& m) {
     kernels::Arena<double*> count{nullptr};

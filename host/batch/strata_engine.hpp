@@ -22,6 +22,7 @@ public:
 
   [[nodiscard]] Tier tier() const override { return Tier::symmetry; }
   [[nodiscard]] std::uint64_t chunk_length(const Backend& backend) const override;
+  [[nodiscard]] EngineFacts facts() const override;
   [[nodiscard]] double thread_bytes() const override;
   void run(const Backend& backend, bool parameters, kernels::BootstrapChunk& chunk) const override;
 
