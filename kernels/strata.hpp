@@ -222,15 +222,16 @@ BATCHLMM_INLINE void solve_both_sides(int n, const A& l, const A& inverse, const
 }
 
 /// V_b^{-1} of a block with d > 1 into `inverse` (d x d), its log-determinant times mu.
-template <class V, class S, class W, class A>
+/// @tparam D, KT  d and the columns of every group where known at compile time, else 0
+template <int D, int KT, class V, class S, class W, class A>
 BATCHLMM_INLINE V invert_block(const S& s, const StrataBlock& b, const W& w, const A& inverse, const A& small,
                                MaskOf<V>& ok) {
-  const int d = b.d, K = b.columns;
+  const int d = D > 0 ? D : b.d, K = b.columns;
   const A l = small, ct = small + d * d, reciprocal = ct + d * K;
   // C lambda, column by column of each group: V = I + (C lambda)(C lambda)'.
   for (int g = 0; g < b.groups; ++g) {
     const auto& term = s.term[b.group_term[g]];
-    const int k = term.k, o = b.group_column[g];
+    const int k = KT > 0 ? KT : term.k, o = KT > 0 ? g * KT : b.group_column[g];
     const auto lambda = w.lambda + term.lambda;
     for (int i = 0; i < d; ++i)
       for (int q = 0; q < k; ++q) {
@@ -308,11 +309,13 @@ BATCHLMM_INLINE void congruence(int d, int K, const A& y, const E& element, cons
 }
 
 /// What one block's R (of r^2) and Phi (of log|F|) add to the derivatives.
-/// @param r, phi  packed d
-template <class V, class S, class W, class A, class R, class P>
+/// @tparam D, KB, KT  d, K and the columns of every group where known at compile time, else 0
+/// @param r, phi      packed d
+template <int D, int KB, int KT, class V, class S, class W, class A, class R, class P>
 BATCHLMM_INLINE void add_block_derivatives(const S& s, const StrataModel& m, const StrataBlock& b, const W& w,
                                            const StrataWorkspace<A>& x, const R& r, const P& phi, const V& n_over_r2) {
-  const int d = b.d, K = b.columns, nc = m.coupled, nd = determinant_columns(m);
+  const int d = D > 0 ? D : b.d, K = KB > 0 ? KB : b.columns, groups = KT > 0 ? KB / KT : b.groups, nc = m.coupled,
+            nd = determinant_columns(m);
   const A vi = x.inverse + b.inverse;
   const A y = x.small, ry = y + d * K, q = ry + d * K, rq = q + K * K, pq = rq + K * K, other = pq + K * K;
   const bool with_phi = nd > 0 && (b.a != nullptr || b.a1 != nullptr), with_r = b.s >= 0 || b.y >= 0;
@@ -332,10 +335,10 @@ BATCHLMM_INLINE void add_block_derivatives(const S& s, const StrataModel& m, con
   if (with_r) congruence<V>(d, K, y, r, ry, rq);
   if (with_phi) congruence<V>(d, K, y, phi, ry, pq);
   const V mu = V(b.multiplicity);
-  for (int g = 0; g < b.groups; ++g) {
+  for (int g = 0; g < groups; ++g) {
     const auto& term = s.term[b.group_term[g]];
-    const int o = b.group_column[g];
-    for (int i = 0; i < term.k; ++i)
+    const int o = KT > 0 ? g * KT : b.group_column[g], tk = KT > 0 ? KT : term.k;
+    for (int i = 0; i < tk; ++i)
       for (int j = 0; j <= i; ++j) {
         const int a = term.parameter + triangle(i, j), at = (o + i) * K + o + j;
         V t = mu * q[at];
@@ -346,13 +349,13 @@ BATCHLMM_INLINE void add_block_derivatives(const S& s, const StrataModel& m, con
         }
         w.gradient[a] = i == j ? w.gradient[a] + t : fma(t, V(2.0), V(w.gradient[a]));
       }
-    for (int g2 = 0; g2 < b.groups; ++g2) {
+    for (int g2 = 0; g2 < groups; ++g2) {
       const auto& term2 = s.term[b.group_term[g2]];
       if (term2.parameter > term.parameter) continue;
-      const int o2 = b.group_column[g2];
-      for (int i = 0; i < term.k; ++i)
+      const int o2 = KT > 0 ? g2 * KT : b.group_column[g2], tk2 = KT > 0 ? KT : term2.k;
+      for (int i = 0; i < tk; ++i)
         for (int j = 0; j <= i; ++j)
-          for (int k = 0; k < term2.k; ++k)
+          for (int k = 0; k < tk2; ++k)
             for (int l = 0; l <= k; ++l) {
               const int a = term.parameter + triangle(i, j), a2 = term2.parameter + triangle(k, l);
               if (a2 > a) continue;
@@ -373,10 +376,10 @@ BATCHLMM_INLINE void add_block_derivatives(const S& s, const StrataModel& m, con
     for (int u = 0; u < nc; ++u) {
       congruence<V>(
           d, K, y, [&](int i, int j) { return V(x.w[triangle(i, j) * nc + u]); }, ry, other);
-      for (int g = 0; g < b.groups; ++g) {
+      for (int g = 0; g < groups; ++g) {
         const auto& term = s.term[b.group_term[g]];
-        const int o = b.group_column[g];
-        for (int i = 0; i < term.k; ++i)
+        const int o = KT > 0 ? g * KT : b.group_column[g], tk = KT > 0 ? KT : term.k;
+        for (int i = 0; i < tk; ++i)
           for (int j = 0; j <= i; ++j) {
             const int a = term.parameter + triangle(i, j);
             const V t = other[(o + i) * K + o + j];
@@ -391,10 +394,10 @@ BATCHLMM_INLINE void add_block_derivatives(const S& s, const StrataModel& m, con
     for (int u = 0; constants != nullptr && u < size; ++u) {
       congruence<V>(
           d, K, y, [&](int i, int j) { return V(constants[triangle(i, j) * size + u]); }, ry, other);
-      for (int g = 0; g < b.groups; ++g) {
+      for (int g = 0; g < groups; ++g) {
         const auto& term = s.term[b.group_term[g]];
-        const int o = b.group_column[g];
-        for (int i = 0; i < term.k; ++i)
+        const int o = KT > 0 ? g * KT : b.group_column[g], tk = KT > 0 ? KT : term.k;
+        for (int i = 0; i < tk; ++i)
           for (int j = 0; j <= i; ++j) {
             const int a = term.parameter + triangle(i, j);
             const V t = other[(o + i) * K + o + j];
@@ -442,7 +445,10 @@ BATCHLMM_FUNCTION inline Evaluation<V> evaluate_strata(const S& s, const StrataM
       vi[0] = V(1.0) / v;
       if (b.multiplicity != 0) log_determinant = fma(logarithm(v), V(b.multiplicity), log_determinant);
     } else {
-      log_determinant = log_determinant + invert_block<V>(s, b, w, vi, x.small, result.ok);
+      const bool twos = d == 2 && b.columns == 2 * b.groups && b.groups > 0 && s.term[b.group_term[0]].k == 2 &&
+                        s.term[b.group_term[b.groups - 1]].k == 2 && b.groups <= 2;
+      log_determinant = log_determinant + (twos ? invert_block<2, 2, V>(s, b, w, vi, x.small, result.ok)
+                                                : invert_block<0, 0, V>(s, b, w, vi, x.small, result.ok));
     }
     for (int i = 0; i < d; ++i)
       for (int j = 0; j <= i; ++j) {
@@ -558,9 +564,16 @@ BATCHLMM_FUNCTION inline Evaluation<V> evaluate_strata(const S& s, const StrataM
       packed_r[ij] = adjoint(ij);
       if (with_phi) packed_phi[ij] = contracted(ij);
     }
-    add_block_derivatives<V>(
-        s, m, b, w, x, [&](int i, int j) { return V(packed_r[triangle(i, j)]); },
-        [&](int i, int j) { return V(packed_phi[triangle(i, j)]); }, n_over_r2);
+    const auto r_entry = [&](int i, int j) { return V(packed_r[triangle(i, j)]); };
+    const auto phi_entry = [&](int i, int j) { return V(packed_phi[triangle(i, j)]); };
+    const int k = b.groups > 0 ? s.term[b.group_term[0]].k : 0,
+              last = b.groups > 0 ? s.term[b.group_term[b.groups - 1]].k : 0;
+    if (d == 2 && b.columns == 2 && b.groups == 1)
+      add_block_derivatives<2, 2, 2, V>(s, m, b, w, x, r_entry, phi_entry, n_over_r2);
+    else if (d == 2 && b.columns == 4 && b.groups == 2 && k == 2 && last == 2)
+      add_block_derivatives<2, 4, 2, V>(s, m, b, w, x, r_entry, phi_entry, n_over_r2);
+    else
+      add_block_derivatives<0, 0, 0, V>(s, m, b, w, x, r_entry, phi_entry, n_over_r2);
   }
   const V n_over_r4 = n_over_r2 / r2;
   // Solved against the factors once: g'F^{-1}g = |L^{-1}g|^2, tr(Phi dF Phi dF') = <L^{-1}dF L^{-T}, L^{-1}dF'L^{-T}>.
