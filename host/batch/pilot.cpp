@@ -7,14 +7,8 @@
 namespace batchlmm {
 namespace {
 
-/// Replicates that the pilot fits from every starting point, to see whether the design has several minima: fewer where
-/// a fit is long.
-std::uint64_t pilot_replicates(const kernels::Shape& s) {
-  const double columns = s.columns();
-  const double one =
-      s.nodes[0] * s.own[0] * columns * columns * (1 + s.parameters) + columns * columns * columns * s.parameters;
-  return static_cast<std::uint64_t>(std::clamp(1e7 / one, 64.0, 1024.0));
-}
+/// Beyond so many columns the deviance is smooth: the several minima of small designs do not occur.
+constexpr int many_columns = 100;
 
 /// Where several terms have correlated columns and one of them few levels, a second minimum in one replicate of a
 /// thousand is common, and too rare for the pilot: 2.5 of 10,000 with 6 and 7 levels and two columns each, none of
@@ -28,10 +22,17 @@ bool always_several_starts(const kernels::Shape& s) {
     vector_terms += term.k > 2 ? 2 : 1;
     few_levels = few_levels || term.levels * s.nodes[term.stage] < 10 * term.k;
   }
-  return vector_terms > 1 && few_levels;
+  return vector_terms > 1 && few_levels && s.columns() <= many_columns;
 }
 
 }  // namespace
+
+std::uint64_t pilot_replicates(const kernels::Shape& s) {
+  const double columns = s.columns();
+  const double one =
+      s.nodes[0] * s.own[0] * columns * columns * (1 + s.parameters) + columns * columns * columns * s.parameters;
+  return static_cast<std::uint64_t>(std::clamp(1e7 / one, 64.0, 1024.0));
+}
 
 void choose_starts(kernels::BootstrapJob& job, bool refit, int null_starts, int full_starts,
                    const std::function<void(kernels::BootstrapChunk&)>& run) {

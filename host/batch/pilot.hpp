@@ -8,6 +8,9 @@
 
 namespace batchlmm {
 
+/// Replicates that a pilot fits: fewer where a fit is long.
+std::uint64_t pilot_replicates(const kernels::Shape& shape);
+
 /// Sets `job.null_options.starts` and `job.full_options.starts`: 1 where a pilot finds no lower minimum from any other
 /// starting point, else all. The pilot's replicates are the same whatever range is run later, so that a replicate stays
 /// a pure function of models, seed and index.

@@ -1,6 +1,7 @@
 #include "host/batch/starts.hpp"
 
-#include <Eigen/Core>
+#include <Eigen/Cholesky>
+#include <Eigen/Eigenvalues>
 #include <cmath>
 
 namespace batchlmm {
@@ -39,12 +40,17 @@ std::vector<double> shared_starts(const Model& model, const std::vector<double>&
   std::vector<double> starts = lambda;
   for (int b = 0; b < s.terms; ++b) {
     // A generating T without full rank is no place to start for a term with several columns: the gradient vanishes at
-    // its corner.
+    // a corner, and from a face the way back inside is long.
     const int k = s.term[b].k;
-    double* l = starts.data() + s.term[b].lambda;
-    const Eigen::Map<Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>> factor(l, k, k);
-    if (k > 1 && factor.isZero(0))
-      for (int i = 0; i < k; ++i) l[i * k + i] = std::sqrt(0.1 / s.term[b].scale);
+    if (k == 1) continue;
+    using Factor = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+    Eigen::Map<Factor> factor(starts.data() + s.term[b].lambda, k, k);
+    const double inside = 0.1 / s.term[b].scale;
+    const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> eigen(factor * factor.transpose());
+    if (eigen.eigenvalues()[0] >= 0.1 * inside) continue;
+    const Eigen::MatrixXd t = eigen.eigenvectors() * eigen.eigenvalues().cwiseMax(inside).asDiagonal() *
+                              eigen.eigenvectors().transpose();
+    factor = Eigen::MatrixXd(t.llt().matrixL());
   }
   for (const std::vector<double>& start : default_starts(model))
     starts.insert(starts.end(), start.begin(), start.end());

@@ -103,7 +103,7 @@ std::unique_ptr<StrataEngine> StrataEngine::make(const BootstrapModels& models, 
 }
 
 void StrataEngine::choose_first_starts(bool refit) {
-  constexpr std::uint64_t n = 256;
+  const std::uint64_t n = pilot_replicates(*job_.job.full) / 4;
   const auto evaluations = [&](bool full, bool moments) {
     (full ? job_.full_moments : job_.null_moments) = moments;
     ChunkBuffers buffers;
