@@ -1,6 +1,7 @@
 #include "host/batch/pilot.hpp"
 
 #include <algorithm>
+#include <array>
 
 #include "host/batch/chunk_buffers.hpp"
 
@@ -38,20 +39,33 @@ void choose_starts(kernels::BootstrapJob& job, bool refit, int null_starts, int 
                    const std::function<void(kernels::BootstrapChunk&)>& run) {
   const kernels::Shape &null = *job.null, &full = *job.full;
   const std::uint64_t n = pilot_replicates(full);
-  ChunkBuffers one, all;
-  one.resize(null, refit ? nullptr : &full, 0, n, false);
-  all.resize(null, refit ? nullptr : &full, 0, n, false);
-  run(one.chunk);
-  job.null_options.starts = null_starts;
-  job.full_options.starts = full_starts;
-  run(all.chunk);
-  const auto lower_elsewhere = [n](const FitBuffers& a, const FitBuffers& b) {
-    for (std::uint64_t i = 0; i < n && i < a.deviance.size(); ++i)
-      if (a.deviance[i] > b.deviance[i] + 1e-8) return true;
-    return false;
+  // Several columns a term make the deviance so flat in places that the last step must be smaller.
+  const auto flat = [](const kernels::Shape& s) { return s.parameters > s.terms; };
+  if (flat(null)) job.null_options.finish = 1e-8;
+  if (flat(full)) job.full_options.finish = 1e-8;
+  // One start; the corners too (shared_starts); all.
+  const auto corners = [](const kernels::Shape& s, int all) { return s.terms > 1 ? std::min(1 + s.terms, all) : all; };
+  const std::array<int, 3> null_counts{1, corners(null, null_starts), null_starts},
+      full_counts{1, corners(full, full_starts), full_starts};
+  std::array<ChunkBuffers, 3> runs;
+  for (std::size_t i = 0; i < runs.size(); ++i) {
+    job.null_options.starts = null_counts[i];
+    job.full_options.starts = full_counts[i];
+    runs[i].resize(null, refit ? nullptr : &full, 0, n, false);
+    run(runs[i].chunk);
+  }
+  const auto fewest = [&](const kernels::Shape& s, const std::array<int, 3>& counts, FitBuffers ChunkBuffers::*side) {
+    const std::vector<double>& best = (runs[2].*side).deviance;
+    for (std::size_t i = always_several_starts(s) ? 1 : 0; i < 2; ++i) {
+      const std::vector<double>& found = (runs[i].*side).deviance;
+      bool enough = true;
+      for (std::size_t r = 0; r < found.size(); ++r) enough = enough && !(found[r] > best[r] + 1e-8);
+      if (enough) return counts[i];
+    }
+    return counts[2];
   };
-  if (!always_several_starts(null) && !lower_elsewhere(one.null, all.null)) job.null_options.starts = 1;
-  if (!always_several_starts(full) && !lower_elsewhere(one.full, all.full)) job.full_options.starts = 1;
+  job.null_options.starts = fewest(null, null_counts, &ChunkBuffers::null);
+  job.full_options.starts = refit ? full_starts : fewest(full, full_counts, &ChunkBuffers::full);
 }
 
 }  // namespace batchlmm

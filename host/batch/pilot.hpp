@@ -11,8 +11,8 @@ namespace batchlmm {
 /// Replicates that a pilot fits: fewer where a fit is long.
 std::uint64_t pilot_replicates(const kernels::Shape& shape);
 
-/// Sets `job.null_options.starts` and `job.full_options.starts`: 1 where a pilot finds no lower minimum from any other
-/// starting point, else all. The pilot's replicates are the same whatever range is run later, so that a replicate stays
+/// Sets `job.null_options.starts` and `job.full_options.starts`: as few of the first ones as find the minima that
+/// all find in a pilot. The pilot's replicates are the same whatever range is run later, so that a replicate stays
 /// a pure function of models, seed and index.
 /// @param null_starts, full_starts  starting points that there are
 /// @param run                       draws and fits a chunk with the job's options

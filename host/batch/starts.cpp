@@ -2,6 +2,7 @@
 
 #include <Eigen/Cholesky>
 #include <Eigen/Eigenvalues>
+#include <algorithm>
 #include <cmath>
 
 namespace batchlmm {
@@ -48,12 +49,15 @@ std::vector<double> shared_starts(const Model& model, const std::vector<double>&
     const double inside = 0.1 / s.term[b].scale;
     const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> eigen(factor * factor.transpose());
     if (eigen.eigenvalues()[0] >= 0.1 * inside) continue;
-    const Eigen::MatrixXd t = eigen.eigenvectors() * eigen.eigenvalues().cwiseMax(inside).asDiagonal() *
-                              eigen.eigenvectors().transpose();
+    const Eigen::MatrixXd t =
+        eigen.eigenvectors() * eigen.eigenvalues().cwiseMax(inside).asDiagonal() * eigen.eigenvectors().transpose();
     factor = Eigen::MatrixXd(t.llt().matrixL());
   }
-  for (const std::vector<double>& start : default_starts(model))
-    starts.insert(starts.end(), start.begin(), start.end());
+  // Corners first: where there are several minima they are the ones that find the lower one.
+  std::vector<std::vector<double>> others = default_starts(model);
+  if (s.terms > 1 && others.size() > static_cast<std::size_t>(s.terms))
+    std::rotate(others.begin(), others.end() - s.terms, others.end());
+  for (const std::vector<double>& start : others) starts.insert(starts.end(), start.begin(), start.end());
   return starts;
 }
 

@@ -15,7 +15,8 @@ std::vector<std::vector<double>> default_starts(const Model& model);
 /// @param schur  columns of the dense Schur complement
 std::vector<std::vector<double>> default_starts(const kernels::Shape& shape, int schur);
 
-/// The generating value first, then the default ones.
+/// The generating value first (inside the cone where it is singular), then each term in turn at zero where there are
+/// several, then the other default ones.
 /// @param lambda  generating factors, kernels' order and gauge
 std::vector<double> shared_starts(const Model& model, const std::vector<double>& lambda);
 
