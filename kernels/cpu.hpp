@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/cpu_newton.hpp"
 #include "kernels/cpu_strata.hpp"
 #include "kernels/interpolant_job.hpp"
 #include "kernels/jobs.hpp"
@@ -39,6 +40,7 @@ struct CpuKernels {
   double (*run_ceiling)(std::uint64_t trips);
   int ceiling_chains;
   const StrataKernels* strata;  ///< tier 1
+  const NewtonKernels* newton;  ///< one fit, evaluated elsewhere
 };
 
 /// The widest that this processor has. BATCHLMM_ISA=baseline|avx2|avx512 in the environment asks for a narrower one.

@@ -93,6 +93,7 @@ void interpolate(const InterpolantJob& job, const InterpolantChunk& also, Bootst
 #define BATCHLMM_TEXT(x) BATCHLMM_TEXT2(x)
 
 extern const StrataKernels strata_kernels_of_this_isa;
+extern const NewtonKernels newton_kernels_of_this_isa;
 
 /// The table of this instruction set; its name is unique through the inline namespace.
 extern const CpuKernels kernels_of_this_isa;
@@ -105,7 +106,8 @@ const CpuKernels kernels_of_this_isa{BATCHLMM_TEXT(BATCHLMM_ISA),
                                      interpolate,
                                      run_ceiling,
                                      ceiling_chains,
-                                     &strata_kernels_of_this_isa};
+                                     &strata_kernels_of_this_isa,
+                                     &newton_kernels_of_this_isa};
 
 }  // namespace BATCHLMM_ISA
 }  // namespace batchlmm::kernels

@@ -98,11 +98,18 @@ BATCHLMM_INLINE int bounded_coordinate(const T& term) {
   return term.parameter + triangle_size(term.k) - 1;
 }
 
-/// Gradient, exact Hessian and average information by the coordinates, at n.next.
-/// @param w  derivatives by the entries of T: w.gradient, w.hessian, w.information
+/// The average information by the coordinates where a by_coordinates of the caller's own (found by the type of w) left
+/// it out.
 template <class V, class S, class W, class A>
-BATCHLMM_INLINE void by_coordinates(const S& s, const W& w, const NewtonScratch<A>& n) {
-  int offset = 0, offsets[max_terms];
+BATCHLMM_INLINE void complete_information(const S& /*s*/, const W& /*w*/, const NewtonScratch<A>& /*n*/) {}
+
+/// The terms' Jacobians one after the other in n.jacobian (entries of T x coordinates), and the gradient by the
+/// coordinates.
+/// @param[out] offsets  of each term's Jacobian
+template <class V, class S, class W, class A>
+BATCHLMM_INLINE void gradient_by_coordinates(const S& s, const W& w, const NewtonScratch<A>& n,
+                                             int (&offsets)[max_terms]) {
+  int offset = 0;
   for (int b = 0; b < s.terms; ++b) {
     const auto& term = s.term[b];
     const int k = term.k, mb = triangle_size(k), a0 = term.parameter;
@@ -142,6 +149,48 @@ BATCHLMM_INLINE void by_coordinates(const S& s, const W& w, const NewtonScratch<
       n.x_gradient[a0 + x] = t;
     }
   }
+}
+
+/// Adds the curvature of the map to J'HJ: 2 G between the entries of one column, and the gradient itself for z. The
+/// average information takes what of it is surely positive.
+/// @param hessian, information  of n that take part
+template <class V, class S, class W, class A>
+BATCHLMM_INLINE void add_curvature(const S& s, const W& w, const NewtonScratch<A>& n, bool hessian, bool information) {
+  for (int b = 0; b < s.terms; ++b) {
+    const auto& term = s.term[b];
+    const int k = term.k, a0 = term.parameter;
+    const A pivot = n.next.pivot + term.lambda, gp = n.small;
+    for (int r = 0; k > 1 && r < k; ++r)
+      for (int r2 = 0; r2 <= r; ++r2) {
+        V t = V(0.0);
+        for (int i = 0; i < k; ++i)
+          for (int j = 0; j < k; ++j) {
+            const V g = w.gradient[a0 + packed(i, j)] * V(i == j ? 1.0 : 0.5);
+            t = fma(pivot[r * k + i] * pivot[r2 * k + j], g, t);
+          }
+        gp[triangle(r, r2)] = t;
+      }
+    for (int c = 0; c < k; ++c)
+      for (int r = c; r < k; ++r)
+        for (int r2 = c; r2 <= r; ++r2) {
+          if (c == k - 1) continue;
+          const int at = triangle(a0 + triangle(r, c), a0 + triangle(r2, c));
+          const V g = gp[triangle(r, r2)];
+          if (hessian) n.x_hessian[at] = fma(g, V(2.0), n.x_hessian[at]);
+          if (information && r == r2) n.x_information[at] = fma(maximum(g, V(0.0)), V(2.0), n.x_information[at]);
+        }
+    const int z = bounded_coordinate(term), at = triangle(z, z);
+    if (hessian) n.x_hessian[at] = n.x_hessian[at] + n.x_gradient[z];
+    if (information) n.x_information[at] = n.x_information[at] + maximum(V(n.x_gradient[z]), V(0.0));
+  }
+}
+
+/// Gradient, exact Hessian and average information by the coordinates, at n.next.
+/// @param w  derivatives by the entries of T: w.gradient, w.hessian, w.information
+template <class V, class S, class W, class A>
+BATCHLMM_INLINE void by_coordinates(const S& s, const W& w, const NewtonScratch<A>& n) {
+  int offsets[max_terms];
+  gradient_by_coordinates<V>(s, w, n, offsets);
   for (int b = 0; b < s.terms; ++b)
     for (int b2 = 0; b2 <= b; ++b2) {
       const int a = s.term[b].parameter, a2 = s.term[b2].parameter, mb = triangle_size(s.term[b].k),
@@ -165,35 +214,7 @@ BATCHLMM_INLINE void by_coordinates(const S& s, const W& w, const NewtonScratch<
           }
       }
     }
-  // Curvature of the map: 2 G between the entries of one column, and the gradient itself for z. The average information
-  // takes what of it is surely positive.
-  for (int b = 0; b < s.terms; ++b) {
-    const auto& term = s.term[b];
-    const int k = term.k, a0 = term.parameter;
-    const A pivot = n.next.pivot + term.lambda, gp = n.small;
-    for (int r = 0; k > 1 && r < k; ++r)
-      for (int r2 = 0; r2 <= r; ++r2) {
-        V t = V(0.0);
-        for (int i = 0; i < k; ++i)
-          for (int j = 0; j < k; ++j) {
-            const V g = w.gradient[a0 + packed(i, j)] * V(i == j ? 1.0 : 0.5);
-            t = fma(pivot[r * k + i] * pivot[r2 * k + j], g, t);
-          }
-        gp[triangle(r, r2)] = t;
-      }
-    for (int c = 0; c < k; ++c)
-      for (int r = c; r < k; ++r)
-        for (int r2 = c; r2 <= r; ++r2) {
-          if (c == k - 1) continue;
-          const int at = triangle(a0 + triangle(r, c), a0 + triangle(r2, c));
-          const V g = gp[triangle(r, r2)];
-          n.x_hessian[at] = fma(g, V(2.0), n.x_hessian[at]);
-          if (r == r2) n.x_information[at] = fma(maximum(g, V(0.0)), V(2.0), n.x_information[at]);
-        }
-    const int z = bounded_coordinate(term), at = triangle(z, z);
-    n.x_hessian[at] = n.x_hessian[at] + n.x_gradient[z];
-    n.x_information[at] = n.x_information[at] + maximum(V(n.x_gradient[z]), V(0.0));
-  }
+  add_curvature<V>(s, w, n, true, true);
 }
 
 /// Solves matrix * step = -gradient with some bounded coordinates held at a given step. Pivots that are not positive
@@ -310,6 +331,7 @@ BATCHLMM_INLINE MaskOf<V> newton_trip(const S& s, const W& w, Newton<V, A>& n, c
   MaskOf<V> inside;
   const auto exact = bounded_step<V>(s, x, x.x_hessian, inside);
   if (any(alive && accepted && !exact)) {
+    complete_information<V>(s, w, x);
     const X keep = x.small;
     for (int i = 0; i < m; ++i) keep[i] = x.step[i];
     MaskOf<V> unused;
@@ -321,6 +343,7 @@ BATCHLMM_INLINE MaskOf<V> newton_trip(const S& s, const W& w, Newton<V, A>& n, c
   // No descent: the scaled gradient, kept inside the bounds.
   const auto uphill = !(slope < V(0.0));
   if (any(uphill)) {
+    complete_information<V>(s, w, x);
     V other = V(0.0);
     for (int i = 0; i < m; ++i) {
       V d = -x.x_gradient[i] /

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/cpu.hpp"
 #include "kernels/deviance.hpp"
 #include "kernels/replicate.hpp"
 
@@ -12,57 +13,84 @@ namespace {
 /// A step that predicts less than this decrease of the deviance ends near the optimum.
 constexpr double near_optimum = 1;
 
-/// The parts of the kernels' workspace that the optimizer reads and writes.
-struct OptimizerMemory {
-  explicit OptimizerMemory(const kernels::Shape& s) {
-    kernels::Arena<double*> count{nullptr};
-    lay_out(s, count);
-    memory.resize(count.used);
-    kernels::Arena<double*> arena{memory.data()};
-    lay_out(s, arena);
+void take_derivatives(const CriterionValue& value, double* gradient, double* hessian, double* information) {
+  for (Eigen::Index a = 0; a < value.gradient.size(); ++a) {
+    gradient[a] = value.gradient[a];
+    for (Eigen::Index b = 0; b <= a; ++b) {
+      const int at = kernels::triangle(static_cast<int>(a), static_cast<int>(b));
+      hessian[at] = value.hessian(a, b);
+      information[at] = value.information(a, b);
+    }
   }
-  void lay_out(const kernels::Shape& s, kernels::Arena<double*>& arena) {
-    w.lambda = arena.take(s.lambdas);
+}
+
+/// Bits of the singular terms.
+std::uint32_t boundary_of(const kernels::Shape& s, const std::vector<double>& lambda) {
+  kernels::Arena<double*> count{nullptr};
+  (void)kernels::make_newton<double>(s, count);
+  std::vector<double> memory(count.used);
+  kernels::Arena<double*> arena{memory.data()};
+  const auto n = kernels::make_newton<double>(s, arena);
+  kernels::to_coordinates<double>(s, lambda.data(), n.next, n.small);
+  std::uint32_t boundary = 0;
+  for (int b = 0; b < s.terms; ++b)
+    if (kernels::singular_term<double>(s, n, b)) boundary |= 1U << b;
+  return boundary;
+}
+
+/// Largest |gradient| by the optimizer's coordinates, each on the scale of its standard error; what pushes against a
+/// bound does not count.
+double gradient_norm_of(const kernels::Shape& s, const std::vector<double>& lambda, const CriterionValue& value) {
+  kernels::Arena<double*> count{nullptr};
+  const auto lay_out = [&](kernels::Arena<double*>& arena) {
+    kernels::Workspace<double*> w;
     w.gradient = arena.take(s.parameters);
     w.hessian = arena.take(kernels::triangle_size(s.parameters));
     w.information = arena.take(kernels::triangle_size(s.parameters));
-    newton = kernels::make_newton<double>(s, arena);
+    return w;
+  };
+  (void)lay_out(count);
+  (void)kernels::make_newton<double>(s, count);
+  std::vector<double> memory(count.used);
+  kernels::Arena<double*> arena{memory.data()};
+  const kernels::Workspace<double*> w = lay_out(arena);
+  const auto n = kernels::make_newton<double>(s, arena);
+  take_derivatives(value, w.gradient, w.hessian, w.information);
+  kernels::to_coordinates<double>(s, lambda.data(), n.next, n.small);
+  kernels::by_coordinates<double>(s, w, n);
+  double norm = 0;
+  for (int i = 0; i < s.parameters; ++i) {
+    double g = n.x_gradient[i];
+    for (int b = 0; b < s.terms; ++b)
+      if (i == kernels::bounded_coordinate(s.term[b]) && n.next.z[b] <= 1e-9) g = std::min(g, 0.0);
+    const double curvature = std::abs(n.x_hessian[kernels::triangle(i, i)]);
+    norm = std::max(norm, std::abs(g) / std::sqrt(std::max(curvature, 1e-4)));
   }
-  void take_derivatives(const CriterionValue& value) const {
-    for (Eigen::Index a = 0; a < value.gradient.size(); ++a) {
-      w.gradient[a] = value.gradient[a];
-      for (Eigen::Index b = 0; b <= a; ++b) {
-        const int at = kernels::triangle(static_cast<int>(a), static_cast<int>(b));
-        w.hessian[at] = value.hessian(a, b);
-        w.information[at] = value.information(a, b);
-      }
-    }
-  }
-  std::vector<double> memory;
-  kernels::Workspace<double*> w;
-  kernels::Newton<double, double*> newton;
-};
+  return norm;
+}
 
 }  // namespace
 
 Optimum minimize(Criterion& criterion, const Model& model, const std::vector<std::vector<double>>& starts,
                  const MinimizeOptions& how) {
   const kernels::Shape& s = model.shape();
-  OptimizerMemory o(s);
+  const kernels::NewtonKernels& newton = *kernels::cpu_kernels().newton;
+  std::vector<double> memory(newton.doubles(s));
+  kernels::OneNewton n = newton.lay_out(s, memory.data());
   kernels::NewtonOptions options;
   options.finish = how.finish;
   options.max_evaluations = 200;
   options.starts = static_cast<int>(starts.size());
   std::vector<double> all_starts;
   for (const auto& start : starts) all_starts.insert(all_starts.end(), start.begin(), start.end());
-  std::copy(starts.front().begin(), starts.front().end(), o.w.lambda);
-  kernels::begin_lane(o.newton, 0);
+  std::copy(starts.front().begin(), starts.front().end(), n.lambda);
+  n.begin();
   // Far from the optimum the average information is as good as the exact Hessian; it does not certify a minimum.
   CarriedTraces taken(s);
   bool exact = false, first = true;
   double evaluations = 0;
   while (true) {
-    const std::vector<double> lambda(o.w.lambda, o.w.lambda + s.lambdas);
+    const std::vector<double> lambda(n.lambda, n.lambda + s.lambdas);
     const CarriedTraces& traces = taken.empty() && how.traces != nullptr ? *how.traces : taken;
     const bool carried = traces.near(lambda);
     CriterionValue value;
@@ -77,40 +105,28 @@ Optimum minimize(Criterion& criterion, const Model& model, const std::vector<std
       taken.take(lambda, value);
     else if (carried && has_forms)
       traces.apply(lambda, value);
-    o.take_derivatives(value);
-    const kernels::Evaluation<double> e{value.deviance, value.r2, value.ok};
-    const bool done = kernels::newton_trip(s, o.w, o.newton, e, true, options, all_starts.data());
-    if (done && (exact || value.exact || o.newton.best >= 1e300)) break;
-    exact = done || (!o.newton.fresh && o.newton.predicted < near_optimum);
+    take_derivatives(value, n.gradient, n.hessian, n.information);
+    const bool done = newton.trip(s, n, value.deviance, value.r2, value.ok, options, all_starts.data());
+    if (done && (exact || value.exact || n.best >= 1e300)) break;
+    exact = done || (!n.fresh && n.predicted < near_optimum);
     if (!done) continue;
     // The end was found without the exact Hessian: once more from there.
-    evaluations = o.newton.total_evaluations;
+    evaluations = n.total_evaluations;
     options.starts = 1;
-    std::copy_n(o.newton.best_lambda, s.lambdas, o.w.lambda);
-    kernels::begin_lane(o.newton, 0);
+    std::copy_n(n.best_lambda, s.lambdas, n.lambda);
+    n.begin();
   }
   Optimum optimum;
-  optimum.lambda.assign(o.newton.best_lambda, o.newton.best_lambda + s.lambdas);
-  optimum.certified = o.newton.best_certified;
-  optimum.evaluations = static_cast<int>(evaluations + o.newton.total_evaluations);
-  kernels::to_coordinates<double>(s, o.newton.best_lambda, o.newton.next, o.newton.small);
-  for (int b = 0; b < s.terms; ++b)
-    if (kernels::singular_term<double>(s, o.newton, b)) optimum.boundary |= 1U << b;
-  optimum.value.deviance = o.newton.best;
-  optimum.value.ok = o.newton.best < 1e300;
+  optimum.lambda.assign(n.best_lambda, n.best_lambda + s.lambdas);
+  optimum.certified = n.best_certified;
+  optimum.evaluations = static_cast<int>(evaluations + n.total_evaluations);
+  optimum.boundary = boundary_of(s, optimum.lambda);
+  optimum.value.deviance = n.best;
+  optimum.value.ok = n.best < 1e300;
   if (!how.final_evaluation) return optimum;
   optimum.value = criterion.evaluate_with_information(optimum.lambda);
   ++optimum.evaluations;
-  // Optimality in the optimizer's coordinates.
-  o.take_derivatives(optimum.value);
-  kernels::by_coordinates<double>(s, o.w, o.newton);
-  for (int i = 0; i < s.parameters; ++i) {
-    double g = o.newton.x_gradient[i];
-    for (int b = 0; b < s.terms; ++b)
-      if (i == kernels::bounded_coordinate(s.term[b]) && o.newton.next.z[b] <= 1e-9) g = std::min(g, 0.0);
-    const double curvature = std::abs(o.newton.x_hessian[kernels::triangle(i, i)]);
-    optimum.gradient_norm = std::max(optimum.gradient_norm, std::abs(g) / std::sqrt(std::max(curvature, 1e-4)));
-  }
+  optimum.gradient_norm = gradient_norm_of(s, optimum.lambda, optimum.value);
   return optimum;
 }
 
