@@ -14,9 +14,9 @@ namespace {
 
 constexpr std::uint32_t error_stream = 2, first_effect_stream = 16;
 
-/// The last Newton step of a replicate's fit predicts less than this, and is good to a fifth with carried traces: the
-/// rest is below 1e-8.
-constexpr double finish = 2e-8;
+/// The last Newton step of a replicate's fit predicts less than this, or is good to `error`: of the deviance, to which
+/// the contract is 1e-8.
+constexpr double finish = 1e-8, error = 5e-9;
 
 /// A share of the error's variance in a level's mean that a term with several columns starts with in every direction.
 constexpr double inside = 0.3;
@@ -144,7 +144,13 @@ void LargeEngine::fit(const Side& side, Criterion& criterion, bool parameters, c
       continue;
     }
     criterion.set_response(response[i]);
-    MinimizeOptions options{finish, &first[i], &side.traces, false};
+    MinimizeOptions options;
+    options.finish = finish;
+    options.error = error;
+    options.carry = true;
+    options.first = &first[i];
+    options.traces = &side.traces;
+    options.final_evaluation = false;
     Optimum optimum = minimize(criterion, *side.model, {side.start}, options);
     int evaluations = optimum.evaluations;
     if (null.status != nullptr && !(optimum.value.deviance <= null.deviance[i] + 1e-9)) {

@@ -3,6 +3,8 @@
 #include <Eigen/Cholesky>
 #include <Eigen/Eigenvalues>
 
+#include "host/model/blas.hpp"
+
 namespace batchlmm {
 namespace {
 
@@ -54,7 +56,12 @@ void CarriedTraces::apply(const std::vector<double>& lambda, CriterionValue& val
             map(t.parameter + kernels::triangle(r, c), t.parameter + kernels::triangle(i, j)) =
                 i == j ? m(r, i) * m(c, i) : m(r, i) * m(c, j) + m(r, j) * m(c, i);
   }
-  value.hessian = 2 * value.information + squares(*shape_, value) - map.transpose() * traces_ * map;
+  const int m = shape_->parameters;
+  const double one = 1, minus = -1, zero = 0;
+  MatrixXd half(m, m);
+  dgemm_("N", "N", &m, &m, &m, &one, traces_.data(), &m, map.data(), &m, &zero, half.data(), &m);
+  value.hessian = 2 * value.information + squares(*shape_, value);
+  dgemm_("T", "N", &m, &m, &m, &minus, map.data(), &m, half.data(), &m, &one, value.hessian.data(), &m);
   value.exact = true;
 }
 

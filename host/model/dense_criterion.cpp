@@ -29,6 +29,13 @@ void gemm(char ta, char tb, int m, int n, int k, double alpha, const double* a, 
   ldb = std::max(ldb, 1);
   dgemm_(&ta, &tb, &m, &n, &k, &alpha, a, &lda, b, &ldb, &beta, c, &ldc);
 }
+/// y += alpha a x, or with a transposed; a is m x n.
+void gemv(char trans, int m, int n, double alpha, const double* a, int lda, const double* x, double* y) {
+  const double one = 1;
+  const int single = 1;
+  lda = std::max(lda, 1);
+  if (m > 0 && n > 0) dgemv_(&trans, &m, &n, &alpha, a, &lda, x, &single, &one, y, &single);
+}
 /// The lower triangle of c.
 void syrk(char trans, int n, int k, double alpha, const double* a, int lda, double beta, double* c, int ldc) {
   lda = std::max(lda, 1);
@@ -81,10 +88,10 @@ private:
   /// tr(Q E_a Q E_b) of all pairs.
   void trace_pairs(int rows_of_l);
   void respond(Level level, CriterionValue& value);
-  /// A to A diag(Lambda): columns of the dense terms, `rows` rows.
-  void multiply_columns(double* a, int rows, int ld) const;
-  /// A to diag(Lambda')A (`transposed`) or diag(Lambda)A: rows of the dense terms.
-  void multiply_rows(double* a, int columns, int ld, bool transposed) const;
+  /// to = A diag(Lambda, I) of O columns and `rows` rows, both with leading dimension ld.
+  void multiply_columns(const double* a, double* to, int rows, int ld) const;
+  /// to = diag(Lambda', I)A (`transposed`) or diag(Lambda, I)A of O rows.
+  void multiply_rows(const double* a, double* to, int columns, int ld, bool transposed) const;
 
   const Model& model_;
   const kernels::Shape& s_;
@@ -138,43 +145,28 @@ void DenseCriterion::set_response(const std::vector<double>& response) {
   yy_ = at[s_.response - 1];
 }
 
-void DenseCriterion::multiply_columns(double* a, int rows, int ld) const {
-  MatrixXd tmp;
+void DenseCriterion::multiply_columns(const double* a, double* to, int rows, int ld) const {
   for (int b = 0; b < s_.terms; ++b) {
     const kernels::TermShape& t = s_.term[b];
     if (t.stage == 0) continue;
     for (int l = 0; l < t.levels; ++l) {
-      Eigen::Map<MatrixXd, 0, Eigen::OuterStride<>> block(a + static_cast<Index>(t.column + l * t.k) * ld, rows, t.k,
-                                                          Eigen::OuterStride<>(ld));
-      if (t.k == 1) {
-        block *= lambda_[b](0, 0);
-        continue;
-      }
-      tmp.resize(rows, t.k);
-      gemm('N', 'N', rows, t.k, t.k, 1, block.data(), ld, lambda_[b].data(), t.k, 0, tmp.data(), rows);
-      block = tmp;
+      const Index at = static_cast<Index>(t.column + l * t.k) * ld;
+      gemm('N', 'N', rows, t.k, t.k, 1, a + at, ld, lambda_[b].data(), t.k, 0, to + at, ld);
     }
   }
+  for (int c = q_; c < O_; ++c) std::copy_n(a + static_cast<Index>(c) * ld, rows, to + static_cast<Index>(c) * ld);
 }
 
-void DenseCriterion::multiply_rows(double* a, int columns, int ld, bool transposed) const {
-  MatrixXd tmp;
+void DenseCriterion::multiply_rows(const double* a, double* to, int columns, int ld, bool transposed) const {
   for (int b = 0; b < s_.terms; ++b) {
     const kernels::TermShape& t = s_.term[b];
     if (t.stage == 0) continue;
     for (int l = 0; l < t.levels; ++l) {
-      Eigen::Map<MatrixXd, 0, Eigen::OuterStride<>> block(a + t.column + l * t.k, t.k, columns,
-                                                          Eigen::OuterStride<>(ld));
-      if (t.k == 1) {
-        block *= lambda_[b](0, 0);
-        continue;
-      }
-      tmp.resize(t.k, columns);
-      gemm(transposed ? 'T' : 'N', 'N', t.k, columns, t.k, 1, lambda_[b].data(), t.k, block.data(), ld, 0, tmp.data(),
-           t.k);
-      block = tmp;
+      const int at = t.column + l * t.k;
+      gemm(transposed ? 'T' : 'N', 'N', t.k, columns, t.k, 1, lambda_[b].data(), t.k, a + at, ld, 0, to + at, ld);
     }
   }
+  for (Index c = 0; c < columns; ++c) std::copy(a + c * ld + q_, a + c * ld + O_, to + c * ld + q_);
 }
 
 bool DenseCriterion::factorize(const std::vector<double>& lambda, Level level) {
@@ -215,9 +207,10 @@ bool DenseCriterion::factorize(const std::vector<double>& lambda, Level level) {
   g11_ = e_;
   syrk('T', O_, n1_, 1, f_.data(), n1_, 1, g11_.data(), O_);
   g11_.triangularView<Eigen::StrictlyUpper>() = g11_.transpose();
-  factor_ = g11_;
-  multiply_columns(factor_.data(), O_, O_);
-  multiply_rows(factor_.data(), O_, O_, true);
+  k_.resize(O_, O_);
+  factor_.resize(O_, O_);
+  multiply_rows(g11_.data(), k_.data(), O_, O_, true);
+  multiply_columns(k_.data(), factor_.data(), O_, O_);
   factor_.diagonal().head(q_).array() += 1;
   if (O_ > 0) {
     int info = 0;
@@ -235,11 +228,9 @@ bool DenseCriterion::factorize(const std::vector<double>& lambda, Level level) {
 void DenseCriterion::trace(Level level) {
   const double one = 1;
   const int used = s_.reml ? O_ : q_;  // columns of Y and rows of K
-  y_ = u_;
-  k_ = g11_.leftCols(q_);
+  y_.resize(n1_, O_);
   if (O_ > 0) {
-    multiply_columns(y_.data(), n1_, n1_);
-    multiply_rows(k_.data(), q_, O_, true);
+    multiply_columns(u_.data(), y_.data(), n1_, n1_);
     dtrsm_("R", "L", "T", "N", &n1_, &O_, &one, factor_.data(), &O_, y_.data(), &n1_);
     dtrsm_("L", "L", "N", "N", &O_, &q_, &one, factor_.data(), &O_, k_.data(), &O_);
   }
@@ -372,9 +363,9 @@ void DenseCriterion::respond(Level level, CriterionValue& value) {
     uy.segment(at, K_).noalias() = half_.middleCols(at, K_).lazyProduct(fy.segment(at, K_));
   }
   VectorXd gy = ey_;
-  gy.noalias() += f_.transpose() * fy;
-  VectorXd ly = gy;
-  multiply_rows(ly.data(), 1, O_, true);
+  gemv('T', n1_, O_, 1, f_.data(), n1_, fy.data(), gy.data());
+  VectorXd ly(O_);
+  multiply_rows(gy.data(), ly.data(), 1, O_, true);
   if (O_ > 0) dtrsm_("L", "L", "N", "N", &O_, &single, &one, factor_.data(), &O_, ly.data(), &O_);
   value.r2 = yy_ + fy.squaredNorm() - ly.squaredNorm();
   if (!(value.r2 > 0)) return;
@@ -388,10 +379,12 @@ void DenseCriterion::respond(Level level, CriterionValue& value) {
 
   // c = Z'Py.
   const double n_over_r2 = s_.degrees / value.r2;
-  VectorXd modes = solution_;
-  multiply_rows(modes.data(), 1, O_, false);
-  streamed_modes_ = uy - u_ * modes;
-  dense_modes_ = gy.head(q_) - g11_.topRows(q_) * modes;
+  VectorXd modes(O_);
+  multiply_rows(solution_.data(), modes.data(), 1, O_, false);
+  streamed_modes_ = uy;
+  gemv('N', n1_, O_, -1, u_.data(), n1_, modes.data(), streamed_modes_.data());
+  dense_modes_ = gy.head(q_);
+  gemv('N', q_, O_, -1, g11_.data(), O_, modes.data(), dense_modes_.data());
 
   // W = the E_a c, streamed and dense; H = their cross-products with the outer columns after the streamed stage.
   const int m2 = m_ - m1_;
@@ -422,9 +415,10 @@ void DenseCriterion::respond(Level level, CriterionValue& value) {
   }
   syrk('T', m1_, n1_, 1, z.data(), n1_, 0, products.data(), m_);
   gemm('T', 'N', m2, m_, q_, 1, w2.data(), q_, h.data(), O_, 0, products.data() + m1_, m_);
-  multiply_rows(h.data(), m_, O_, true);
-  if (O_ > 0) dtrsm_("L", "L", "N", "N", &O_, &m_, &one, factor_.data(), &O_, h.data(), &O_);
-  syrk('T', m_, O_, -1, h.data(), O_, 1, products.data(), m_);
+  MatrixXd lh(O_, m_);
+  multiply_rows(h.data(), lh.data(), m_, O_, true);
+  if (O_ > 0) dtrsm_("L", "L", "N", "N", &O_, &m_, &one, factor_.data(), &O_, lh.data(), &O_);
+  syrk('T', m_, O_, -1, lh.data(), O_, 1, products.data(), m_);
   products = products.selfadjointView<Eigen::Lower>();
 
   value.forms.resize(m_);

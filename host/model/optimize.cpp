@@ -10,8 +10,18 @@
 namespace batchlmm {
 namespace {
 
-/// A step that predicts less than this decrease of the deviance ends near the optimum.
-constexpr double near_optimum = 1;
+/// A step that predicts less than this decrease of the deviance ends near the optimum; so near that traces taken there
+/// can be carried.
+constexpr double near_optimum = 1, near_enough_to_carry = 10;
+
+/// The decrease p below which a step is the last one. p' is what the step before it predicted and r the next ratio of
+/// decrements, at most p / p' while Newton's method converges at least linearly. A Hessian that is off by a share d
+/// makes r = d^2, and a third derivative does it alike: the predicted decrease is off by p sqrt(r) <= p^{3/2}
+/// p'^{-1/2}.
+double last_step(double error, double predicted_before) {
+  constexpr double largest = 1e-6;
+  return std::min(largest, std::cbrt(error * error * predicted_before));
+}
 
 void take_derivatives(const CriterionValue& value, double* gradient, double* hessian, double* information) {
   for (Eigen::Index a = 0; a < value.gradient.size(); ++a) {
@@ -97,8 +107,9 @@ Optimum minimize(Criterion& criterion, const Model& model, const std::vector<std
     if (first && how.first != nullptr)
       value = *how.first;
     else
-      value = exact && (!carried || criterion.exact_is_cheap()) ? criterion.evaluate(lambda, true)
-                                                                : criterion.evaluate_with_information(lambda);
+      value = exact && (!carried || (!how.carry && criterion.exact_is_cheap()))
+                  ? criterion.evaluate(lambda, true)
+                  : criterion.evaluate_with_information(lambda);
     first = false;
     const bool has_forms = value.ok && value.forms.size() > 0;
     if (value.exact && has_forms)
@@ -106,9 +117,10 @@ Optimum minimize(Criterion& criterion, const Model& model, const std::vector<std
     else if (carried && has_forms)
       traces.apply(lambda, value);
     take_derivatives(value, n.gradient, n.hessian, n.information);
+    if (how.error > 0) options.finish = n.fresh ? how.finish : std::max(how.finish, last_step(how.error, n.predicted));
     const bool done = newton.trip(s, n, value.deviance, value.r2, value.ok, options, all_starts.data());
     if (done && (exact || value.exact || n.best >= 1e300)) break;
-    exact = done || (!n.fresh && n.predicted < near_optimum);
+    exact = done || (!n.fresh && n.predicted < (how.carry ? near_enough_to_carry : near_optimum));
     if (!done) continue;
     // The end was found without the exact Hessian: once more from there.
     evaluations = n.total_evaluations;

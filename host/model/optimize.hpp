@@ -22,6 +22,11 @@ struct Optimum {
 
 struct MinimizeOptions {
   double finish = 1e-13;  ///< the last step predicts less than this decrease of the deviance
+  /// Not 0: the error of the deviance that is found. The last step may then predict more than `finish`, where the steps
+  /// before it foretell that it is that good.
+  double error = 0;
+  /// Once an exact Hessian has been taken its traces serve near by, also where another one would be cheap.
+  bool carry = false;
   /// Not null: the criterion at the first starting point, already evaluated.
   const CriterionValue* first = nullptr;
   /// Not null: used near where they were taken, in place of exact Hessians.
