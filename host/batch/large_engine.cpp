@@ -18,6 +18,9 @@ constexpr std::uint32_t error_stream = 2, first_effect_stream = 16;
 /// the contract is 1e-8.
 constexpr double finish = 1e-8, error = 5e-9;
 
+/// What a fit is expected to take: measured are 5 with 3 parameters (InstEval) and 8.5 with 72 (kb07).
+double evaluations_a_fit(int parameters) { return 4.85 + 0.05 * parameters; }
+
 /// A share of the error's variance in a level's mean that a term with several columns starts with in every direction.
 constexpr double inside = 0.3;
 
@@ -50,7 +53,7 @@ void record(const kernels::Shape& s, const Optimum& optimum, std::uint64_t i, co
 LargeEngine::Side LargeEngine::make_side(const Model& model, std::vector<double> start) {
   Side side{&model, std::move(start), CarriedTraces(model.shape())};
   const std::unique_ptr<Criterion> criterion = make_criterion(model, model.matrices().y);
-  side.bytes = criterion->cost().bytes;
+  side.cost = criterion->cost();
   const CriterionValue value = criterion->evaluate(side.start, true);
   if (value.ok && value.exact && value.forms.size() > 0) side.traces.take(side.start, value);
   return side;
@@ -75,6 +78,29 @@ LargeEngine::~LargeEngine() = default;
 std::uint64_t LargeEngine::chunk_length(const Backend& /*backend*/) const {
   // Enough to share the factorization at the starting point, few enough to share among threads.
   return full_.plan().schur > Model::default_largest_kernel_schur ? 8 : 32;
+}
+
+EngineFacts LargeEngine::facts() const {
+  EngineFacts facts;
+  for (const Side* side : {&null_side_, &full_side_}) {
+    if (side->model == nullptr) continue;
+    const double evaluations = evaluations_a_fit(side->model->shape().parameters);
+    facts.evaluations += evaluations;
+    // The first evaluation is a few solves.
+    facts.multiply_adds += (evaluations - 1) * side->cost.operations;
+  }
+  return facts;
+}
+
+double LargeEngine::thread_bytes() const {
+  const auto length = static_cast<double>(chunk_length({}));
+  double bytes = 8 * length * static_cast<double>(null_.matrices().y.size());
+  for (const Side* side : {&null_side_, &full_side_}) {
+    if (side->model == nullptr) continue;
+    const kernels::Shape& s = side->model->shape();
+    bytes += side->cost.bytes + 8 * length * (s.response + 2.0 * s.parameters * s.parameters);
+  }
+  return bytes;
 }
 
 Eigen::VectorXd LargeEngine::draw(std::uint64_t replicate) const {

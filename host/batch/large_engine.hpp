@@ -24,7 +24,8 @@ public:
   ~LargeEngine() override;
   [[nodiscard]] Tier tier() const override { return Tier::large; }
   [[nodiscard]] std::uint64_t chunk_length(const Backend& backend) const override;
-  [[nodiscard]] double thread_bytes() const override { return null_side_.bytes + full_side_.bytes; }
+  [[nodiscard]] EngineFacts facts() const override;
+  [[nodiscard]] double thread_bytes() const override;
   void run(const Backend& backend, bool parameters, kernels::BootstrapChunk& chunk) const override;
 
   /// A replicate's y at sigma = 1, beta = 0, n entries: errors from stream 2, random effects of term b from stream 16 +
@@ -37,7 +38,7 @@ private:
     const Model* model = nullptr;
     std::vector<double> start;
     CarriedTraces traces;
-    double bytes = 0;  ///< of its criterion
+    CriterionCost cost = {};  ///< of its criterion
   };
   /// What a thread works with.
   struct Worker {

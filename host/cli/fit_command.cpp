@@ -4,6 +4,7 @@
 #include "host/cli/arguments.hpp"
 #include "host/cli/commands.hpp"
 #include "host/cli/model_input.hpp"
+#include "host/cli/output.hpp"
 #include "host/inference/fit.hpp"
 #include "host/inference/fit_json.hpp"
 #include "host/inference/summary.hpp"
@@ -25,7 +26,7 @@ std::string run_fit(const FitArguments& arguments) {
   const std::string formula = on_one_line(arguments.formula);
   parse_formula(formula);  // a slip in the formula shows before a large table is read
   const ModelSource source(arguments.input);
-  const Fit result = fit(source.matrices(formula), arguments.ml ? Method::ml : Method::reml);
+  const Fit result = fit(source.matrices(formula), arguments.ml ? Method::ml : Method::reml, warn);
   if (arguments.json) return fit_json(result);
   std::string text = summary_text(result, source.name());
   if (arguments.ranef) text += "\nConditional modes (ranef):\n" + ranef_text(result);

@@ -59,6 +59,7 @@ BootstrapOptions bootstrap_options(const LrtArguments& arguments) {
 
 std::string run_lrt(const LrtArguments& arguments) {
   BootstrapOptions options = bootstrap_options(arguments);
+  options.warn = warn;
   const std::string null = on_one_line(arguments.null);
   const std::string full = on_one_line(arguments.full);
   parse_formula(null);  // a slip in a formula shows before a large table is read

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "batchlmm/error.hpp"
+#include "host/cli/arguments.hpp"
 
 namespace batchlmm::cli {
 
@@ -23,6 +24,8 @@ bool write_standard_output(const std::string& text) {
   std::fprintf(stderr, "batchlmm: cannot write to standard output: %s\n", std::strerror(error));
   return false;
 }
+
+void warn(const std::string& message) { std::fprintf(stderr, "batchlmm: warning: %s\n", on_one_line(message).c_str()); }
 
 void check_output_file(const std::string& path) {
   const bool known = path.ends_with(".parquet") || path.ends_with(".csv") || path.ends_with(".arrow");

@@ -10,6 +10,9 @@ namespace batchlmm::cli {
 /// error
 bool write_standard_output(const std::string& text);
 
+/// Writes one line to standard error.
+void warn(const std::string& message);
+
 /// Checks that a table can be written under `path`: a known ending, an existing folder that takes new files.
 /// @throws OutputError
 void check_output_file(const std::string& path);

@@ -1,5 +1,6 @@
 #include "host/inference/fit.hpp"
 
+#include <fmt/format.h>
 #include <Eigen/Cholesky>
 #include <Eigen/QR>
 #include <cmath>
@@ -9,6 +10,7 @@
 #include "batchlmm/error.hpp"
 #include "host/batch/starts.hpp"
 #include "host/model/check_model.hpp"
+#include "host/model/memory.hpp"
 #include "host/model/model.hpp"
 #include "host/model/moment_start.hpp"
 #include "host/model/optimize.hpp"
@@ -18,6 +20,9 @@ namespace {
 
 /// lme4's isSingular(tol = 1e-4).
 constexpr double singular_theta = 1e-4;
+
+/// Multiply-adds of an evaluation from which the user is told; those that a core makes in a second of matrix products.
+constexpr double long_evaluation = 1e11, products_rate = 2e10;
 
 TermCovariance term_covariance(const Eigen::MatrixXd& lambda, double sigma) {
   TermCovariance term;
@@ -38,12 +43,12 @@ TermCovariance term_covariance(const Eigen::MatrixXd& lambda, double sigma) {
 
 }  // namespace
 
-Fit fit(std::shared_ptr<const ModelMatrices> matrices, Method method) {
+Fit fit(std::shared_ptr<const ModelMatrices> matrices, Method method, const Warn& warn) {
   check_model(*matrices);
-  return fit(Model(std::move(matrices), method));
+  return fit(Model(std::move(matrices), method), warn);
 }
 
-Fit fit(const Model& model) {
+Fit fit(const Model& model, const Warn& warn) {
   const ModelMatrices& m = model.matrices();
   const kernels::Shape& s = model.shape();
   const Eigen::Index n = m.y.size(), p = m.X.cols();
@@ -56,6 +61,11 @@ Fit fit(const Model& model) {
   const Eigen::VectorXd centered = y - model.x_gauge().columns * ols;
 
   const std::unique_ptr<Criterion> criterion = make_criterion(model, centered);
+  if (const CriterionCost cost = criterion->cost(); warn && cost.operations > long_evaluation)
+    warn(fmt::format(
+        "\"{}\" takes {:.1e} multiply-adds an evaluation, some {:.0f} s on one core, and {} of memory; a fit "
+        "takes 5 to 20 evaluations",
+        m.formula, cost.operations, cost.operations / products_rate, format_bytes(cost.bytes)));
   std::vector<std::vector<double>> starts = default_starts(model);
   // Where one evaluation takes long, a start that knows the response.
   if (starts.size() == 1) starts.front() = moment_start(model, centered);

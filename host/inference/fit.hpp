@@ -3,6 +3,7 @@
 #pragma once
 
 #include <Eigen/Core>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -46,10 +47,14 @@ struct Fit {
   std::string message;       ///< why not converged; empty when it is
 };
 
+/// Takes one line for the user.
+using Warn = std::function<void(const std::string& message)>;
+
 /// Fits by REML or ML: the optimum is certified (section "Boundary" of the design) and searched from several starts.
 /// @throws ModelError (more random effects than rows, a constant response, ...), ComputationError
-Fit fit(std::shared_ptr<const ModelMatrices> model, Method method);
+/// @param warn  called before the work starts where it is long; may be empty
+Fit fit(std::shared_ptr<const ModelMatrices> model, Method method, const Warn& warn = {});
 /// The same for a model that is assembled already (and was checked).
-Fit fit(const Model& model);
+Fit fit(const Model& model, const Warn& warn = {});
 
 }  // namespace batchlmm

@@ -86,8 +86,8 @@ LikelihoodRatioTest likelihood_ratio_test(std::shared_ptr<const ModelMatrices> n
   if (!options.out.empty()) table.emplace(options.out, null, full);
 
   LikelihoodRatioTest test;
-  test.null = fit(null);
-  test.full = fit(full);
+  test.null = fit(null, options.warn);
+  test.full = fit(full, options.warn);
   test.statistic = test.null.criterion - test.full.criterion;
   if (std::abs(test.statistic) <= zero_statistic) test.statistic = 0;
   test.df = test.full.parameters - test.null.parameters;

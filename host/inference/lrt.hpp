@@ -25,6 +25,7 @@ struct BootstrapOptions {
   std::string out;           ///< every replicate to this file (.parquet, .csv, .arrow); empty: none is kept
   std::function<void(std::uint64_t done, std::uint64_t total)>
       progress;  ///< called now and then, from one thread at a time; may be empty
+  Warn warn;     ///< called before long work starts; may be empty
 };
 
 struct BootstrapTest {
