@@ -34,12 +34,17 @@ BootstrapTest bootstrap_test(const Model& null, const Model& full, const Embeddi
     for (int i = 0; i < s.term[b].k; ++i)
       for (int j = 0; j < s.term[b].k; ++j) lambda[s.term[b].lambda + i * s.term[b].k + j] = l(i, j);
   }
-  const Bootstrap bootstrap(null, full, embedding, lambda, test.null.sigma, options.seed, options.tier, backend);
+  // Where the backend is ours to choose the tier comes first: it must not depend on how many replicates there are. A
+  // device has the streaming tier.
+  const bool automatic = options.backend == BackendChoice::automatic;
+  const Bootstrap bootstrap(null, full, embedding, lambda, test.null.sigma, options.seed, options.tier,
+                            automatic ? Backend{} : backend);
+  const Backend used = automatic && bootstrap.engine().tier() != Tier::streaming ? Backend{} : backend;
   BootstrapRun run;
   run.first = options.first;
   run.count = options.replicates;
   run.observed = test.statistic;
-  run.backend = backend;
+  run.backend = used;
   run.threads = thread_count(options.threads);
   run.parameters = table != nullptr;
   run.progress = options.progress;
@@ -64,7 +69,7 @@ BootstrapTest bootstrap_test(const Model& null, const Model& full, const Embeddi
   result.singular_null = summary.singular_null;
   result.singular_full = summary.singular_full;
   result.tier = bootstrap.engine().tier();
-  result.backend = backend.name();
+  result.backend = used.name();
   result.threads = run.threads;
   result.seed = options.seed;
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
