@@ -43,29 +43,22 @@ void choose_starts(kernels::BootstrapJob& job, bool refit, int null_starts, int 
   const auto flat = [](const kernels::Shape& s) { return s.parameters > s.terms; };
   if (flat(null)) job.null_options.finish = 1e-8;
   if (flat(full)) job.full_options.finish = 1e-8;
-  // One start; the corners too (shared_starts); all.
-  const auto corners = [](const kernels::Shape& s, int all) { return s.terms > 1 ? std::min(1 + s.terms, all) : all; };
-  const std::array<int, 3> null_counts{1, corners(null, null_starts), null_starts},
-      full_counts{1, corners(full, full_starts), full_starts};
-  std::array<ChunkBuffers, 3> runs;
+  std::array<ChunkBuffers, 2> runs;
   for (std::size_t i = 0; i < runs.size(); ++i) {
-    job.null_options.starts = null_counts[i];
-    job.full_options.starts = full_counts[i];
+    job.null_options.starts = i == 0 ? 1 : null_starts;
+    job.full_options.starts = i == 0 ? 1 : full_starts;
     runs[i].resize(null, refit ? nullptr : &full, 0, n, false);
     run(runs[i].chunk);
   }
-  const auto fewest = [&](const kernels::Shape& s, const std::array<int, 3>& counts, FitBuffers ChunkBuffers::*side) {
-    const std::vector<double>& best = (runs[2].*side).deviance;
-    for (std::size_t i = always_several_starts(s) ? 1 : 0; i < 2; ++i) {
-      const std::vector<double>& found = (runs[i].*side).deviance;
-      bool enough = true;
-      for (std::size_t r = 0; r < found.size(); ++r) enough = enough && !(found[r] > best[r] + 1e-8);
-      if (enough) return counts[i];
-    }
-    return counts[2];
+  const auto enough = [&](const kernels::Shape& s, int all, FitBuffers ChunkBuffers::*side) {
+    const std::vector<double>&first = (runs[0].*side).deviance, &best = (runs[1].*side).deviance;
+    for (std::size_t r = 0; r < first.size(); ++r)
+      if (first[r] > best[r] + 1e-8) return all;
+    // The corners (shared_starts) find what is too rare for the pilot.
+    return always_several_starts(s) ? std::min(1 + s.terms, all) : 1;
   };
-  job.null_options.starts = fewest(null, null_counts, &ChunkBuffers::null);
-  job.full_options.starts = refit ? full_starts : fewest(full, full_counts, &ChunkBuffers::full);
+  job.null_options.starts = enough(null, null_starts, &ChunkBuffers::null);
+  job.full_options.starts = refit ? full_starts : enough(full, full_starts, &ChunkBuffers::full);
 }
 
 }  // namespace batchlmm
