@@ -63,6 +63,7 @@ struct CrossedWorkspace {
 
 template <class A>
 BATCHLMM_FUNCTION inline CrossedWorkspace<A> make_workspace(const CrossedSizes& s, Arena<A>& arena) {
+  // NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): the constructor of the sizes sets p
   const std::size_t own = s.own, square = triangle_size(s.own), outer = 1 + s.p;
   CrossedWorkspace<A> w;
   w.lambda = arena.take(2);

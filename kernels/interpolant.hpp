@@ -408,7 +408,7 @@ inline InterpolantValue<V> leading_part(const Interpolant& t, const V* u, const 
   const int constant = t.common_rate == nullptr ? t.levels : 1;
   for (int l = 0; l < constant; ++l) {
     const V a = V(t.level[l].common_rate / t.level[l].scale);
-    sum = fma(a, product[l], sum);
+    sum = fma(a, product[l], sum);  // NOLINT(clang-analyzer-core.CallAndMessage): every level was written above
     by[l] = a * rate[l];
     by_twice[l] = a * curvature[l];
   }

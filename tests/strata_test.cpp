@@ -305,7 +305,8 @@ TEST(Strata, HasTheSameBitsForAnyThreadsAndRangesAndInstructionSets) {
 TEST(Strata, FindsTheBestOptimum) {
   // Against a search from every starting point to full precision.
   for (const auto& [name, pair] : pairs(Method::ml)) {
-    const Bootstrap b = bootstrap_of(*pair, Tier::symmetry);
+    const Pair& p = *pair;
+    const Bootstrap b = bootstrap_of(p, Tier::symmetry);
     kernels::StrataJob job = dynamic_cast<const StrataEngine&>(b.engine()).job();
     const std::uint64_t n = 20'000 / thinned;
     FitBuffers null, full, best_null, best_full;
@@ -313,16 +314,16 @@ TEST(Strata, FindsTheBestOptimum) {
       kernels::BootstrapChunk chunk;
       chunk.first = 5'000'000;
       chunk.count = n;
-      chunk.null = f0.resize(pair->null.shape(), n, false);
-      chunk.full = f1.resize(pair->full.shape(), n, false);
+      chunk.null = f0.resize(p.null.shape(), n, false);
+      chunk.full = f1.resize(p.full.shape(), n, false);
       kernels::cpu_kernels().strata->bootstrap(job, chunk);
     };
     run(null, full);
     const auto every = [](const kernels::Shape& shape) {
       return kernels::NewtonOptions{1e-13, 200, 4 + (shape.terms > 1 ? shape.terms : 0)};
     };
-    job.job.null_options = every(pair->null.shape());
-    job.job.full_options = every(pair->full.shape());
+    job.job.null_options = every(p.null.shape());
+    job.job.full_options = every(p.full.shape());
     run(best_null, best_full);
 
     int wrong = 0, uncertified = 0;

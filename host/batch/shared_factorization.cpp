@@ -156,7 +156,8 @@ void SharedFactorization::Level::place_nodes(int count) {
   node.front() = 0;
   node.back() = 4;
   // Halfway between two nodes in the middle, where the interpolation error has a peak.
-  held_out_node = 2 - 2 * std::cos(angle * ((count - 1) / 2 + 0.5));
+  const int middle = (count - 1) / 2;
+  held_out_node = 2 - 2 * std::cos(angle * (middle + 0.5));
   for (int a = 0; a < count; ++a)
     for (int b = 0; b < count; ++b)
       if (a != b) weight[a] /= node[a] - node[b];
@@ -195,6 +196,7 @@ std::string SharedFactorization::obstacle(const Model& model) {
 double SharedFactorization::predicted_operations(const Model& model, int tested) {
   const kernels::Shape& s = model.shape();
   std::vector<double> columns;
+  columns.reserve(static_cast<std::size_t>(s.terms));
   for (int b = 0; b < s.terms; ++b) columns.push_back(static_cast<double>(s.nodes[s.term[b].stage]) * s.term[b].levels);
   std::sort(columns.rbegin(), columns.rend());
   double parents = 1, sum = 0;
