@@ -245,6 +245,7 @@ Bootstrap bootstrap_of(const Pair& p, Tier tier) {
 }
 
 TEST(Strata, StatisticHasTheDistributionOfTheStreamingTier) {
+  if (thinned > 1) GTEST_SKIP() << "the code runs in the other tests; the comparison needs many replicates";
   // Two samples of 4,000: the Kolmogorov-Smirnov distance exceeds 1.95 sqrt(2 / n) with probability 0.001.
   for (const auto& [name, pair] : pairs(Method::ml)) {
     const std::uint64_t n = 4'000 / thinned;
@@ -340,6 +341,7 @@ TEST(Strata, FixedEffectsAreThoseOfGeneralizedLeastSquares) {
   // The mean of the estimates is 0 and their mean square that of the streaming tier: 5 standard errors, with half as
   // much again for tails longer than the normal's.
   for (const auto& [name, pair] : pairs(Method::ml)) {
+    if (thinned > 1 && name != "intercepts, a row missing") continue;  // under a sanitizer one of them
     const std::uint64_t n = 4'000 / thinned;
 
     const Collected a = collect(bootstrap_of(*pair, Tier::symmetry), 0, n, 2, true),
