@@ -9,8 +9,7 @@
 namespace batchlmm::kernels {
 inline namespace BATCHLMM_ISA {
 
-/// Chi-square variates one after the other, each pair from one stream: the blocks that a pair of attempts needs give
-/// two normals and two uniforms.
+/// Chi-square variates one after the other, each from a stream of its own.
 template <class V>
 class ChiSquares {
 public:
