@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/cpu_newton.hpp"
+#include "kernels/cpu_sparse_rows.hpp"
 #include "kernels/cpu_strata.hpp"
 #include "kernels/interpolant_job.hpp"
 #include "kernels/jobs.hpp"
@@ -41,6 +42,7 @@ struct CpuKernels {
   int ceiling_chains;
   const StrataKernels* strata;  ///< tier 1
   const NewtonKernels* newton;  ///< one fit, evaluated elsewhere
+  const SparseRowKernels* sparse_rows;
 };
 
 /// The widest that this processor has. BATCHLMM_ISA=baseline|avx2|avx512 in the environment asks for a narrower one.

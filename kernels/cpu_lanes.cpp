@@ -94,6 +94,7 @@ void interpolate(const InterpolantJob& job, const InterpolantChunk& also, Bootst
 
 extern const StrataKernels strata_kernels_of_this_isa;
 extern const NewtonKernels newton_kernels_of_this_isa;
+extern const SparseRowKernels sparse_row_kernels_of_this_isa;
 
 /// The table of this instruction set; its name is unique through the inline namespace.
 extern const CpuKernels kernels_of_this_isa;
@@ -107,7 +108,8 @@ const CpuKernels kernels_of_this_isa{BATCHLMM_TEXT(BATCHLMM_ISA),
                                      run_ceiling,
                                      ceiling_chains,
                                      &strata_kernels_of_this_isa,
-                                     &newton_kernels_of_this_isa};
+                                     &newton_kernels_of_this_isa,
+                                     &sparse_row_kernels_of_this_isa};
 
 }  // namespace BATCHLMM_ISA
 }  // namespace batchlmm::kernels

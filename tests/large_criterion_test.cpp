@@ -146,6 +146,12 @@ TEST(LargeCriterion, AgreesWithTheKernelsWhereLevelsAreMixed) {
   expect_the_kernels_criterion_on_every_kind(LargeOptions{.dense_share = 0.6});
 }
 
+TEST(LargeCriterion, AgreesWithTheKernelsByPairsOfLevels) {
+  // Where there are 32 columns at least.
+  expect_the_kernels_criterion_on_every_kind(
+      LargeOptions{.sparse_product_share = std::numeric_limits<double>::infinity()});
+}
+
 TEST(LargeCriterion, GivesTheAverageInformationWhereTheExactHessianIsTooExpensive) {
   expect_the_kernels_criterion_on_every_kind(LargeOptions{.largest_exact_hessian = -1});
 }
@@ -182,6 +188,35 @@ TEST(LargeCriterion, AgreesWithTheKernelsOnManyLevels) {
       for (Method method : {Method::ml, Method::reml})
         expect_the_kernels_criterion(matrices, method, random_lambda(*matrices, singular),
                                      LargeOptions{.dense_share = dense_share});
+  for (double share : {0.0, std::numeric_limits<double>::infinity()})
+    for (Method method : {Method::ml, Method::reml})
+      expect_the_kernels_criterion(matrices, method, random_lambda(*matrices, false),
+                                   LargeOptions{.sparse_product_share = share});
+}
+
+TEST(LargeCriterion, AgreesWithTheKernelsOnManyMoreLevels) {
+  // Crossed intercepts, and slopes in the streamed factor, with pairs of levels far from each other.
+  std::mt19937_64 rng(6);
+  std::normal_distribution<double> normal;
+  constexpr int n = 900;
+  for (const int k : {1, 2, 3}) {
+    auto m = std::make_shared<ModelMatrices>();
+    m->y = Eigen::VectorXd::NullaryExpr(n, [&] { return normal(rng); });
+    m->offset = Eigen::VectorXd::Zero(n);
+    m->X = Eigen::MatrixXd::NullaryExpr(n, 2, [&] { return normal(rng); });
+    for (const int levels : {400, 60, 21}) {
+      RandomTerm t;
+      for (int l = 0; l < levels; ++l) t.levels.push_back(std::to_string(l));
+      for (int i = 0; i < n; ++i) t.level_of_row.push_back(i < levels ? i : static_cast<int>(rng() % levels));
+      t.names.resize(levels == 400 ? k : 1);
+      t.z = Eigen::MatrixXd::NullaryExpr(n, levels == 400 ? k : 1, [&] { return 1 + 0.3 * normal(rng); });
+      m->random.push_back(t);
+    }
+
+    for (double share : {0.0, std::numeric_limits<double>::infinity()})
+      for (Method method : {Method::ml, Method::reml})
+        expect_the_kernels_criterion(m, method, random_lambda(*m, false), LargeOptions{.sparse_product_share = share});
+  }
 }
 
 TEST(DenseCriterion, AgreesWithTheKernelsOnManyLevels) {

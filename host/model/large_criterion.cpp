@@ -20,6 +20,7 @@
 #include "batchlmm/error.hpp"
 #include "host/model/blas.hpp"
 #include "host/model/memory.hpp"
+#include "kernels/cpu.hpp"
 
 namespace batchlmm {
 namespace {
@@ -43,6 +44,19 @@ void mirror(const double* from, Index ld_from, double* to, Index ld_to, Index n)
           to[j * ld_to + i] = x;
           to[i * ld_to + j] = x;
         }
+}
+
+/// Calls f for the columns of a lower triangle of n, by threads with about as many entries each.
+template <class F>
+void for_columns(Index n, const F& f) {
+  constexpr Index few = 256;
+  const int threads = n < few ? 1 : blas_threads();
+  in_parallel(threads, [&](int part) {
+    const auto border = [&](int t) {
+      return t == threads ? n : static_cast<Index>(static_cast<double>(n) * (1 - std::sqrt(1 - 1.0 * t / threads)));
+    };
+    for (Index c = border(part), end = border(part + 1); c < end; ++c) f(c);
+  });
 }
 
 /// tr(AB) of n x n matrices.
@@ -85,6 +99,7 @@ public:
         continue;
       }
       for (int l = 0; l < term.levels; ++l) levels_.push_back({b, term.column + l * term.k, term.k});
+      scalar_levels_ = scalar_levels_ && term.k == 1;
     }
     for (int x = 0; x < streamed_parameters_; ++x) {
       const int column = shape_.term[shape_.parameter_term[x]].column;
@@ -94,7 +109,12 @@ public:
     exact_ = 4.0 * (streamed_parameters_ + 1) * q * q * q <= options.largest_exact_hessian;
     require_memory(cost().bytes,
                    "the dense system of " + std::to_string(q_) + " columns that the crossed random effects leave");
+
     read_levels(options.dense_share);
+    const double entries = static_cast<double>(column_.size()) * K_, outer = O_;
+    sparse_rows_ = O_ >= kernels::SparseRowKernels::width && K_ <= kernels::SparseRowKernels::width &&
+                   entries * (outer + 0.5 * K_ * shape_.nodes[0]) <=
+                       options.sparse_product_share * streamed_parameters_ * outer * outer * outer;
     set_response(model.response(y));
   }
 
@@ -135,12 +155,12 @@ private:
   };
 
   CriterionValue evaluate(const std::vector<double>& lambda, bool derivatives, bool exact);
-  [[nodiscard]] bool derivative_matrices() const { return exact_now_ && streamed_parameters_ > 0; }
   void read_levels(double dense_share);
   void divide_columns(int parts);
 
-  /// A to M'AM on the lower triangle of a q x q matrix, M block diagonal: `blocks[b]` for each level of term b.
-  void congruence(double* a, Index ld, const std::vector<MatrixXd>& blocks) const;
+  /// M'AM on the lower triangle of a q x q matrix, M block diagonal: `blocks[b]` for each level of term b. `to` may be
+  /// `from`.
+  void congruence(const double* from, Index ld_from, double* to, Index ld, const std::vector<MatrixXd>& blocks) const;
   /// A to M'A for A with q rows.
   void multiply(double* a, Index ld, Index columns, const std::vector<MatrixXd>& blocks) const;
   void solve(bool transposed, double* a, int ld, int columns) const {
@@ -148,8 +168,7 @@ private:
     dtrsm_("L", "L", transposed ? "T" : "N", "N", &q_, &columns, &one, factor_.data(), &q_, a, &ld);
   }
 
-  /// Factors the streamed levels: adds to cross_ and, with derivatives, keeps B and U and adds to derivative_.
-  /// Returns their log-determinant.
+  /// Factors the streamed levels: adds to cross_ and, with derivatives, keeps B and U. Returns their log-determinant.
   double stream(const MatrixXd& t, bool derivatives);
   /// F, and with derivatives U and B, of level j. Returns its log-determinant, NaN where it has none.
   double factor_level(int j, const MatrixXd& t, bool derivatives);
@@ -157,7 +176,12 @@ private:
   void stream_response();
   /// The products of the sparse levels whose first column is one of begin .. end - 1.
   void add_sparse(int begin, int end);
-  void flush_panels(int used, bool derivatives);
+  /// The same for dGamma.
+  void add_sparse_derivatives(int begin, int end);
+  void stream_derivatives();
+  /// Calls flush(levels) for panel_columns of the dense levels at a time, whose `values` are the columns of `panel`.
+  template <class Flush>
+  void through_panels(const std::vector<double>& values, std::vector<MatrixXd>& panel, const Flush& flush);
   /// D_j and c_j of the streamed levels: gradient and second derivatives of their terms.
   void descend_streamed(bool kept, const VectorXd& v, double n_over_r2, CriterionValue& value);
   /// D_j of all levels.
@@ -174,6 +198,15 @@ private:
   /// What needs dense matrix products: all second derivatives of the log-determinants but those within a streamed
   /// level. psi_ holds P and then Psi, derivative_ holds dGamma and then dGamma Phi.
   void add_exact_hessian(const MatrixXd& u1, const MatrixXd& phi_xx, const MatrixXd& h, CriterionValue& value);
+  /// What of it is between dense terms of one column each, where regular_.
+  void add_scalar_levels_hessian(CriterionValue& value) const;
+  /// What of it involves the streamed terms, where regular_, without dGamma: from M = Phi U' by sparse products, with
+  /// D_jl = U_j M_l.
+  void add_hessian_by_rows(CriterionValue& value) const;
+  /// The parts of one panel of M: of a dense level, and of the pairs of `rows` levels with those of the panel, whose D
+  /// is given (`both`: and the other way round).
+  void add_level_by_rows(const DenseLevel& level, const double* m, int levels, MatrixXd& sum) const;
+  void add_pairs_by_rows(const double* d, int rows, int columns, bool both, MatrixXd& sum) const;
 
   const Model& model_;
   const kernels::Shape& shape_;
@@ -182,6 +215,7 @@ private:
   int m_, streamed_parameters_ = 0;
   bool exact_ = false, exact_now_ = false;  ///< the exact Hessian is affordable; wanted in this evaluation
   std::vector<DenseLevel> levels_;          ///< of the dense terms, by column
+  bool scalar_levels_ = true;               ///< every dense term has one column
   std::vector<Direction> direction_;        ///< per streamed parameter
 
   // Streamed level j: K x K at j K^2; columns first_[j] .. first_[j+1] of [y, O] and K entries for each of them.
@@ -192,15 +226,16 @@ private:
   std::vector<int> column_;
   std::vector<char> dense_;  ///< goes through the panels
   bool any_dense_ = false;
+  bool sparse_rows_ = false;  ///< add_hessian_by_rows takes less time than products with dGamma
 
   std::vector<MatrixXd> lambda_transposed_, t_inverse_;
-  bool regular_ = false;                   ///< T of the dense terms is well away from singular: t_inverse_ holds
-  std::vector<MatrixXd> lambda_;           ///< per kernel term
-  MatrixXd constant_, cross_, factor_;     ///< E and G (N x N) and L (q x q), lower triangles
-  MatrixXd phi_, psi_, q11_, work_;        ///< O x O lower, O x q, q x q, O x O
-  std::vector<MatrixXd> derivative_;       ///< per streamed parameter: dGamma, then dGamma Phi, O x O
-  std::vector<MatrixXd> panel_, panel_u_;  ///< per own column of a level: N x panel_columns
-  std::vector<MatrixXd> phi_panel_;        ///< O x panel_columns
+  bool regular_ = false;                ///< T of the dense terms is well away from singular: t_inverse_ holds
+  std::vector<MatrixXd> lambda_;        ///< per kernel term
+  MatrixXd constant_, cross_, factor_;  ///< E and G (N x N) and L (q x q), lower triangles
+  MatrixXd phi_, psi_, q11_, work_;     ///< O x O lower, O x q, q x q, O x O
+  std::vector<MatrixXd> derivative_;    ///< per streamed parameter: dGamma, then dGamma Phi, O x O
+  std::vector<MatrixXd> panel_;         ///< per own column of a level: N x panel_columns
+  std::vector<MatrixXd> phi_panel_;     ///< O x panel_columns
   // Of each parameter, with c = Z'Py: Z'V_0^{-1}Z E_a c on the outer columns (O x m), c'E_a c, and of each pair (lower
   // triangle) (E_a c)'Z'V_0^{-1}Z(E_b c).
   MatrixXd applied_, products_;
@@ -220,30 +255,44 @@ CriterionCost LargeCriterion::cost() const {
 }
 
 void LargeCriterion::read_levels(double dense_share) {
-  const int levels = shape_.nodes[0];
+  const int levels = shape_.nodes[0], threads = blas_threads();
   constant_ = MatrixXd::Zero(N_, N_);
   cross_.resize(N_, N_);
   c_.resize(static_cast<std::size_t>(levels) * K_ * K_);
   b_.resize(c_.size());
   first_.push_back(0);
-  MatrixXd cross;
-  for (int j = 0; j < levels; ++j) {
-    const Model::StreamedLevel level = model_.streamed_level(j);
-    const int touched = static_cast<int>(level.touched.size()), rows = static_cast<int>(level.left.rows());
-    Eigen::Map<MatrixXd>(c_.data() + static_cast<std::size_t>(j) * K_ * K_, K_, K_) = level.c;
-    column_.push_back(0);
-    column_.insert(column_.end(), level.touched.begin(), level.touched.end());
-    r_.resize(column_.size() * K_, 0.0);
-    Eigen::Map<MatrixXd>(r_.data() + (first_.back() + 1) * K_, K_, touched) = level.r;
-    first_.push_back(static_cast<Index>(column_.size()));
-    dense_.push_back(touched > dense_share * O_);
-    any_dense_ = any_dense_ || dense_.back();
-    if (touched == 0) continue;
-    const double one = 1, zero = 0;
-    cross.resize(touched, touched);
-    dsyrk_("L", "T", &touched, &rows, &one, level.left.data(), &rows, &zero, cross.data(), &touched);
-    for (int c = 0; c < touched; ++c)
-      for (int i = c; i < touched; ++i) constant_(level.touched[i], level.touched[c]) += cross(i, c);
+  // A batch of levels at a time by all threads; sums in the order of the levels.
+  constexpr int batch = 256;
+  std::vector<Model::StreamedLevel> read(std::min(batch, levels));
+  std::vector<MatrixXd> cross(read.size());
+  for (int begin = 0; begin < levels; begin += batch) {
+    const int count = std::min(batch, levels - begin);
+    in_parallel(threads, [&](int part) {
+      for (int w = count * part / threads; w < count * (part + 1) / threads; ++w) {
+        read[w] = model_.streamed_level(begin + w);
+        const MatrixXd& left = read[w].left;
+        const int touched = static_cast<int>(left.cols()), rows = static_cast<int>(left.rows());
+        const double one = 1, zero = 0;
+        cross[w].resize(touched, touched);
+        if (touched > 0) dsyrk_("L", "T", &touched, &rows, &one, left.data(), &rows, &zero, cross[w].data(), &touched);
+      }
+    });
+    for (int w = 0; w < count; ++w) {
+      const Model::StreamedLevel& level = read[w];
+      const auto touched = static_cast<int>(level.touched.size());
+      Eigen::Map<MatrixXd>(c_.data() + static_cast<std::size_t>(begin + w) * K_ * K_, K_, K_) = level.c;
+      column_.push_back(0);
+      column_.insert(column_.end(), level.touched.begin(), level.touched.end());
+      r_.resize(column_.size() * K_, 0.0);
+      Eigen::Map<MatrixXd>(r_.data() + (first_.back() + 1) * K_, K_, touched) = level.r;
+      first_.push_back(static_cast<Index>(column_.size()));
+      dense_.push_back(touched > dense_share * O_);
+      any_dense_ = any_dense_ || dense_.back();
+      for (int c = 0; c < touched; ++c) {
+        double* to = constant_.data() + static_cast<Index>(level.touched[c]) * N_;
+        for (int i = c; i < touched; ++i) to[level.touched[i]] += cross[w](i, c);
+      }
+    }
   }
   u_.resize(r_.size());
   f_.resize(r_.size());
@@ -252,7 +301,6 @@ void LargeCriterion::read_levels(double dense_share) {
   log_determinant_.resize(levels);
   if (any_dense_) {
     panel_.assign(K_, MatrixXd::Zero(N_, panel_columns));
-    panel_u_ = panel_;
     phi_panel_.resize(K_);
   }
 }
@@ -289,26 +337,35 @@ void LargeCriterion::divide_columns(int parts) {
   }
 }
 
-void LargeCriterion::congruence(double* a, Index ld, const std::vector<MatrixXd>& blocks) const {
+void LargeCriterion::congruence(const double* from, Index ld_from, double* to, Index ld,
+                                const std::vector<MatrixXd>& blocks) const {
+  if (scalar_levels_) {
+    VectorXd scale(q_);
+    for (const DenseLevel& level : levels_) scale[level.column] = blocks[level.term](0, 0);
+    for_columns(q_, [&](Index c) {
+      const double *x = from + c * ld_from, own = scale[c];
+      double* y = to + c * ld;
+      for (Index i = c; i < q_; ++i) y[i] = own * x[i] * scale[i];
+    });
+    return;
+  }
+  for (Index c = 0; c < q_ && to != from; ++c)
+    std::copy(from + c * ld_from + c, from + c * ld_from + q_, to + c * ld + c);
   for (const DenseLevel& level : levels_)  // the diagonal blocks in full
     for (int c = 1; c < level.k; ++c)
       for (int i = 0; i < c; ++i)
-        a[(level.column + c) * ld + level.column + i] = a[(level.column + i) * ld + level.column + c];
+        to[(level.column + c) * ld + level.column + i] = to[(level.column + i) * ld + level.column + c];
   MatrixXd tmp;
   for (const DenseLevel& level : levels_) {
     const Index o = level.column;
-    Block columns(a + o * ld + o, q_ - o, level.k, Eigen::OuterStride<>(ld));
-    if (level.k == 1) {
-      columns *= blocks[level.term](0, 0);
-      continue;
-    }
+    Block columns(to + o * ld + o, q_ - o, level.k, Eigen::OuterStride<>(ld));
     tmp = columns;
     columns.noalias() = tmp.lazyProduct(blocks[level.term]);
   }
   for (std::size_t first = 0; first < levels_.size(); ++first)
     for (int c = levels_[first].column; c < levels_[first].column + levels_[first].k; ++c)
       for (std::size_t b = first; b < levels_.size(); ++b)
-        multiply_level(levels_[b], a + c * ld + levels_[b].column, blocks);
+        multiply_level(levels_[b], to + c * ld + levels_[b].column, blocks);
 }
 
 void LargeCriterion::multiply(double* a, Index ld, Index columns, const std::vector<MatrixXd>& blocks) const {
@@ -324,7 +381,7 @@ void LargeCriterion::add_sparse(int begin, int end) {
     const int count = static_cast<int>(first_[j + 1] - first_[j]);
     const int low = static_cast<int>(std::lower_bound(column, column + count, begin) - column),
               high = static_cast<int>(std::lower_bound(column + low, column + count, end) - column);
-    const double *f = f_.data() + first_[j] * K, *u = u_.data() + first_[j] * K;
+    const double* f = f_.data() + first_[j] * K;
     for (int i = low; i < high; ++i) {
       double* g = cross_.data() + static_cast<Index>(column[i]) * N_;
       for (int a = 0; a < K; ++a) {
@@ -333,7 +390,18 @@ void LargeCriterion::add_sparse(int begin, int end) {
         for (int e = i; e < count; ++e) g[column[e]] += fi * f[e * K + a];
       }
     }
-    if (!derivative_matrices()) continue;
+  }
+}
+
+void LargeCriterion::add_sparse_derivatives(int begin, int end) {
+  const int K = K_;
+  for (int j = 0; j < shape_.nodes[0]; ++j) {
+    if (dense_[j]) continue;
+    const int* column = column_.data() + first_[j];
+    const int count = static_cast<int>(first_[j + 1] - first_[j]);
+    const int low = static_cast<int>(std::lower_bound(column, column + count, begin) - column),
+              high = static_cast<int>(std::lower_bound(column + low, column + count, end) - column);
+    const double* u = u_.data() + first_[j] * K;
     for (int x = 0; x < streamed_parameters_; ++x) {
       const auto [a, b] = direction_[x];
       for (int i = std::max(low, 1); i < high; ++i) {
@@ -348,23 +416,28 @@ void LargeCriterion::add_sparse(int begin, int end) {
   }
 }
 
-void LargeCriterion::flush_panels(int used, bool derivatives) {
-  if (used == 0) return;
-  const double one = 1, minus = -1;
-  for (int a = 0; a < K_; ++a) dsyrk_("L", "N", &N_, &used, &one, panel_[a].data(), &N_, &one, cross_.data(), &N_);
-  if (derivatives && derivative_matrices() && O_ > 0)
-    for (int x = 0; x < streamed_parameters_; ++x) {
-      const auto [a, b] = direction_[x];
-      if (a == b)
-        dsyrk_("L", "N", &O_, &used, &minus, panel_u_[a].data() + 1, &N_, &one, derivative_[x].data(), &O_);
-      else
-        dsyr2k_("L", "N", &O_, &used, &minus, panel_u_[a].data() + 1, &N_, panel_u_[b].data() + 1, &N_, &one,
-                derivative_[x].data(), &O_);
-    }
-  for (int a = 0; a < K_; ++a) {
-    panel_[a].leftCols(used).setZero();
-    panel_u_[a].leftCols(used).setZero();
+template <class Flush>
+void LargeCriterion::through_panels(const std::vector<double>& values, std::vector<MatrixXd>& panel,
+                                    const Flush& flush) {
+  const int K = K_;
+  std::vector<int> waiting;
+  const auto flush_and_clear = [&] {
+    if (waiting.empty()) return;
+    flush(waiting);
+    for (MatrixXd& m : panel) m.leftCols(static_cast<Index>(waiting.size())).setZero();
+    waiting.clear();
+  };
+  for (int j = 0; any_dense_ && j < shape_.nodes[0]; ++j) {
+    if (!dense_[j]) continue;
+    const int* column = column_.data() + first_[j];
+    const int count = static_cast<int>(first_[j + 1] - first_[j]);
+    const double* x = values.data() + first_[j] * K;
+    for (int a = 0; a < K; ++a)
+      for (int i = 0; i < count; ++i) panel[a](column[i], static_cast<Index>(waiting.size())) = x[i * K + a];
+    waiting.push_back(j);
+    if (waiting.size() == panel_columns) flush_and_clear();
   }
+  flush_and_clear();
 }
 
 double LargeCriterion::factor_level(int j, const MatrixXd& t, bool derivatives) {
@@ -405,9 +478,7 @@ double LargeCriterion::factor_level(int j, const MatrixXd& t, bool derivatives) 
 }
 
 double LargeCriterion::stream(const MatrixXd& t, bool derivatives) {
-  const int K = K_, levels = shape_.nodes[0], threads = blas_threads();
-  if (derivatives && derivative_matrices())
-    for (MatrixXd& d : derivative_) d.setZero();
+  const int levels = shape_.nodes[0], threads = blas_threads();
   in_parallel(threads, [&](int part) {
     const int end = static_cast<int>(static_cast<Index>(levels) * (part + 1) / threads);
     for (int j = static_cast<int>(static_cast<Index>(levels) * part / threads); j < end; ++j)
@@ -420,25 +491,32 @@ double LargeCriterion::stream(const MatrixXd& t, bool derivatives) {
   if (std::isnan(log_determinant)) return log_determinant;
   divide_columns(threads);
   in_parallel(threads, [&](int part) { add_sparse(part_[part], part_[part + 1]); });
-  if (!any_dense_) return log_determinant;
-  int used = 0;
-  for (int j = 0; j < levels; ++j) {
-    if (!dense_[j]) continue;
-    const int* column = column_.data() + first_[j];
-    const int count = static_cast<int>(first_[j + 1] - first_[j]);
-    const double *f = f_.data() + first_[j] * K, *u = u_.data() + first_[j] * K;
-    for (int a = 0; a < K; ++a)
-      for (int i = 0; i < count; ++i) {
-        panel_[a](column[i], used) = f[i * K + a];
-        if (derivatives) panel_u_[a](column[i], used) = u[i * K + a];
-      }
-    if (++used == panel_columns) {
-      flush_panels(used, derivatives);
-      used = 0;
-    }
-  }
-  flush_panels(used, derivatives);
+  const double one = 1;
+  through_panels(f_, panel_, [&](const std::vector<int>& waiting) {
+    const auto used = static_cast<int>(waiting.size());
+    for (int a = 0; a < K_; ++a) dsyrk_("L", "N", &N_, &used, &one, panel_[a].data(), &N_, &one, cross_.data(), &N_);
+  });
   return log_determinant;
+}
+
+void LargeCriterion::stream_derivatives() {
+  if (derivative_.empty()) derivative_.assign(streamed_parameters_, MatrixXd(O_, O_));
+  for (MatrixXd& d : derivative_) d.setZero();
+  in_parallel(static_cast<int>(part_.size()) - 1,
+              [&](int part) { add_sparse_derivatives(part_[part], part_[part + 1]); });
+  if (O_ == 0) return;
+  const double one = 1, minus = -1;
+  through_panels(u_, panel_, [&](const std::vector<int>& waiting) {
+    const auto used = static_cast<int>(waiting.size());
+    for (int x = 0; x < streamed_parameters_; ++x) {
+      const auto [a, b] = direction_[x];
+      if (a == b)
+        dsyrk_("L", "N", &O_, &used, &minus, panel_[a].data() + 1, &N_, &one, derivative_[x].data(), &O_);
+      else
+        dsyr2k_("L", "N", &O_, &used, &minus, panel_[a].data() + 1, &N_, panel_[b].data() + 1, &N_, &one,
+                derivative_[x].data(), &O_);
+    }
+  });
 }
 
 void LargeCriterion::stream_response() {
@@ -470,6 +548,7 @@ void LargeCriterion::stream_response() {
 
 CriterionValue LargeCriterion::evaluate(const std::vector<double>& lambda, bool derivatives, bool exact) {
   exact_now_ = exact;
+
   const kernels::Shape& s = shape_;
   CriterionValue value;
   value.deviance = 1e300;
@@ -477,7 +556,6 @@ CriterionValue LargeCriterion::evaluate(const std::vector<double>& lambda, bool 
     value.gradient = VectorXd::Zero(m_);
     value.hessian = MatrixXd::Zero(m_, m_);
     value.information = MatrixXd::Zero(m_, m_);
-    if (derivative_matrices() && derivative_.empty()) derivative_.assign(streamed_parameters_, MatrixXd(O_, O_));
   }
   lambda_.resize(s.terms);
   lambda_transposed_.resize(s.terms);
@@ -504,14 +582,18 @@ CriterionValue LargeCriterion::evaluate(const std::vector<double>& lambda, bool 
     }
   } else {
     cross_ = constant_;
+
     log_determinant = stream(t, derivatives);
+
     pc_ = cross_.block(1 + p_, 0, q_, 1 + p_);
     if (q_ > 0) {
-      factor_ = gamma_11;
-      congruence(factor_.data(), q_, lambda_);
+      factor_.resize(q_, q_);
+      congruence(gamma_11.data(), N_, factor_.data(), q_, lambda_);
       factor_.diagonal().array() += 1;
       int info = 0;
+
       dpotrf_("L", &q_, factor_.data(), &q_, &info);
+
       if (info != 0) return value;
       for (int i = 0; i < q_; ++i) log_determinant += 2 * std::log(factor_(i, i));
       multiply(pc_.data(), q_, 1 + p_, lambda_);
@@ -571,7 +653,9 @@ CriterionValue LargeCriterion::evaluate(const std::vector<double>& lambda, bool 
   }
   if (q_ > 0 && !kept) {
     const double one = 1;
+
     regular_ = invert_t();
+
     if (!regular_) {
       // P = L^{-1}Lambda'Gamma_11 in the last rows of psi_.
       psi_.resize(O_, q_);
@@ -584,8 +668,10 @@ CriterionValue LargeCriterion::evaluate(const std::vector<double>& lambda, bool 
     Block k(phi_.data() + static_cast<Index>(p_) * (O_ + 1), q_, q_, Eigen::OuterStride<>(O_));
     k = factor_;
     int info = 0;
+
     dpotri_("L", &q_, k.data(), &O_, &info);
-    congruence(k.data(), O_, lambda_transposed_);
+
+    congruence(k.data(), O_, k.data(), O_, lambda_transposed_);
     phi_.bottomLeftCorner(q_, p_).noalias() = -h_.rightCols(p_) * phi_xx;
     if (s.reml && p_ > 0) {
       // K + H Phi_xx H' on the lower triangle
@@ -599,9 +685,11 @@ CriterionValue LargeCriterion::evaluate(const std::vector<double>& lambda, bool 
   products_ = MatrixXd::Zero(m_, m_);
   forms_ = VectorXd::Zero(m_);
   descend_streamed(kept, v, n_over_r2, value);
+
   MatrixXd half_u1 = u1_.rightCols(p_);
   if (s.reml && p_ > 0 && q_ > 0) x.matrixU().solveInPlace<Eigen::OnTheRight>(half_u1);
   descend_dense(half_u1, n_over_r2, value);
+
   if (exact_now_) add_exact_hessian(u1_.rightCols(p_), phi_xx, h_.rightCols(p_), value);
 
   // q_ab = (E_a c)'Z'PZ(E_b c): the dense terms and X are projected out.
@@ -624,6 +712,7 @@ CriterionValue LargeCriterion::evaluate(const std::vector<double>& lambda, bool 
   value.exact = exact_now_;
   value.forms = forms_;
   if (regular_ || !exact_now_) kept_lambda_ = lambda;
+
   return value;
 }
 
@@ -672,44 +761,27 @@ void LargeCriterion::descend_streamed(bool kept, const VectorXd& v, double n_ove
 }
 
 void LargeCriterion::trace_streamed() {
-  const int K = K_;
-  MatrixXd d(K, K);
-  std::vector<int> waiting;
-  const auto flush = [&] {
-    const int used = static_cast<int>(waiting.size());
-    if (used == 0) return;
-    const double one = 1, zero = 0;
-    for (int a = 0; a < K; ++a) {
-      phi_panel_[a].resize(O_, panel_columns);
-      if (O_ > 0)
-        dsymm_("L", "L", &O_, &used, &one, phi_.data(), &O_, panel_u_[a].data() + 1, &N_, &zero, phi_panel_[a].data(),
-               &O_);
-    }
-    for (int w = 0; w < used; ++w) {
-      for (int a = 0; a < K; ++a)
-        for (int b = 0; b < K; ++b) d(a, b) = panel_u_[a].col(w).tail(O_).dot(phi_panel_[b].col(w));
-      Eigen::Map<MatrixXd>(d_.data() + static_cast<std::size_t>(waiting[w]) * K * K, K, K) = d;
-    }
-    for (int a = 0; a < K; ++a) panel_u_[a].leftCols(used).setZero();
-    waiting.clear();
-  };
-  const int levels = shape_.nodes[0], threads = blas_threads();
+  const int K = K_, levels = shape_.nodes[0], threads = blas_threads();
   in_parallel(threads, [&](int part) {
     const int end = static_cast<int>(static_cast<Index>(levels) * (part + 1) / threads);
     for (int j = static_cast<int>(static_cast<Index>(levels) * part / threads); j < end; ++j)
       if (!dense_[j]) sparse_trace(j);
   });
-  for (int j = 0; any_dense_ && j < levels; ++j) {
-    if (!dense_[j]) continue;
-    const int count = static_cast<int>(first_[j + 1] - first_[j]);
-    const int* column = column_.data() + first_[j];
-    const double* u = u_.data() + first_[j] * K;
-    for (int a = 0; a < K; ++a)
-      for (int i = 0; i < count; ++i) panel_u_[a](column[i], static_cast<Index>(waiting.size())) = u[i * K + a];
-    waiting.push_back(j);
-    if (waiting.size() == panel_columns) flush();
-  }
-  flush();
+  const double one = 1, zero = 0;
+  through_panels(u_, panel_, [&](const std::vector<int>& waiting) {
+    const auto used = static_cast<int>(waiting.size());
+    for (int a = 0; a < K; ++a) {
+      phi_panel_[a].resize(O_, panel_columns);
+      if (O_ > 0)
+        dsymm_("L", "L", &O_, &used, &one, phi_.data(), &O_, panel_[a].data() + 1, &N_, &zero, phi_panel_[a].data(),
+               &O_);
+    }
+    for (int w = 0; w < used; ++w) {
+      double* d = d_.data() + static_cast<std::size_t>(waiting[w]) * K * K;
+      for (int a = 0; a < K; ++a)
+        for (int b = 0; b < K; ++b) d[b * K + a] = panel_[a].col(w).tail(O_).dot(phi_panel_[b].col(w));
+    }
+  });
 }
 
 void LargeCriterion::sparse_trace(int j) {
@@ -757,13 +829,14 @@ void LargeCriterion::descend_dense(const MatrixXd& half_u1, double n_over_r2, Cr
   const double one = 1, minus = -1, zero = 0;
   const double* gamma_11 = cross_.data() + static_cast<Index>(1 + p_) * (N_ + 1);
   const VectorXd& c = dense_modes_;
-  if (exact_now_ && regular_) {
-    q11_ = phi_.bottomRightCorner(q_, q_);
-    congruence(q11_.data(), q_, t_inverse_);
+  const bool keeps_q11 = exact_now_ && !(regular_ && scalar_levels_);
+  if (keeps_q11 && regular_) {
+    q11_.resize(q_, q_);
+    congruence(&phi_(p_, p_), O_, q11_.data(), q_, t_inverse_);
     q11_ *= -1;
     for (const DenseLevel& level : levels_)
       q11_.block(level.column, level.column, level.k, level.k) += t_inverse_[level.term];
-  } else if (exact_now_) {
+  } else if (keeps_q11) {
     q11_ = ConstBlock(gamma_11, q_, q_, Eigen::OuterStride<>(N_));
     dsyrk_("L", "T", &q_, &q_, &minus, psi_.data() + p_, &O_, &one, q11_.data(), &q_);
     if (s.reml && p_ > 0) dsyrk_("L", "N", &q_, &p_, &minus, half_u1.data(), &q_, &one, q11_.data(), &q_);
@@ -771,7 +844,7 @@ void LargeCriterion::descend_dense(const MatrixXd& half_u1, double n_over_r2, Cr
   // Q_11 of one level, lower triangle
   const auto own_block = [&](const DenseLevel& level) -> MatrixXd {
     const Index o = level.column, k = level.k;
-    if (exact_now_) return q11_.block(o, o, k, k);
+    if (keeps_q11) return q11_.block(o, o, k, k);
     if (regular_) {
       const MatrixXd phi = phi_.block(p_ + o, p_ + o, k, k).selfadjointView<Eigen::Lower>();
       return t_inverse_[level.term] - t_inverse_[level.term] * phi * t_inverse_[level.term];
@@ -822,7 +895,9 @@ void LargeCriterion::add_exact_hessian(const MatrixXd& u1, const MatrixXd& phi_x
       if (s.reml) psi_.bottomRows(q_).noalias() -= h * psi_.topRows(p_);
     }
   }
-  if (q_ > 0) {
+  if (q_ > 0 && regular_ && scalar_levels_) {
+    add_scalar_levels_hessian(value);
+  } else if (q_ > 0) {
     mirror(q11_.data(), q_, q11_.data(), q_, q_);
     for (int b = 0; b < s.terms; ++b)
       for (int b2 = 0; b2 <= b; ++b2) {
@@ -847,7 +922,13 @@ void LargeCriterion::add_exact_hessian(const MatrixXd& u1, const MatrixXd& phi_x
           }
       }
   }
+  if (streamed_parameters_ == 0) return;
+  if (sparse_rows_ && regular_) {
+    add_hessian_by_rows(value);
+    return;
+  }
   mirror(phi_.data(), O_, phi_.data(), O_, O_);
+  stream_derivatives();
   work_.resize(O_, O_);
   for (int x = 0; x < streamed_parameters_; ++x) {
     MatrixXd& dg = derivative_[x];
@@ -872,6 +953,138 @@ void LargeCriterion::add_exact_hessian(const MatrixXd& u1, const MatrixXd& phi_x
     dg.swap(work_);
     for (int z = 0; z <= x; ++z) value.hessian(x, z) -= trace_of_product(dg, derivative_[z]);
   }
+}
+
+void LargeCriterion::add_scalar_levels_hessian(CriterionValue& value) const {
+  // Q_11 = T^{-1} - T^{-1} Phi T^{-1} on the dense rows.
+  for (int b = 0; b < shape_.terms; ++b)
+    for (int b2 = 0; b2 <= b; ++b2) {
+      const kernels::TermShape &term = shape_.term[b], &other = shape_.term[b2];
+      if (term.stage == 0 || other.stage == 0) continue;
+      const double scale = t_inverse_[b](0, 0) * t_inverse_[b2](0, 0);
+      double sum = 0, of_levels = 0;
+      for (int l = 0; l < other.levels; ++l) {
+        const double* phi = phi_.data() + static_cast<Index>(p_ + other.column + l) * O_ + p_ + term.column;
+        const int below = b == b2 ? l + 1 : 0;
+        sum += Eigen::Map<const VectorXd>(phi + below, term.levels - below).squaredNorm();
+        if (b == b2) of_levels += std::pow(t_inverse_[b](0, 0) - scale * phi[l], 2);
+      }
+      value.hessian(term.parameter, other.parameter) -= of_levels + (b == b2 ? 2 : 1) * scale * scale * sum;
+    }
+}
+
+void LargeCriterion::add_hessian_by_rows(CriterionValue& value) const {
+  const int levels = shape_.nodes[0], K = K_;
+  constexpr int width = kernels::SparseRowKernels::width, panels_a_chunk = 16, levels_a_piece = 64;
+  const int a_panel = width / K, a_chunk = panels_a_chunk * a_panel, chunks = (levels + a_chunk - 1) / a_chunk;
+  const kernels::SparseRowKernels& kernel = *kernels::cpu_kernels().sparse_rows;
+  const kernels::SparseRows rows{first_.data(), column_.data(), u_.data(), K};
+  // Phi in strips of `width` rows, one after the other: what a level takes of a strip stands together.
+  const int strips = (O_ + width - 1) / width;
+  const auto first_row = [&](int strip) { return std::min(strip * width, O_ - width); };  // the last one overlaps
+  std::vector<double> phi(static_cast<std::size_t>(strips) * O_ * width);
+  in_parallel(blas_threads(), [&](int part) {
+    for (int strip = part; strip < strips; strip += blas_threads()) {
+      const int r0 = first_row(strip);
+      double* to = phi.data() + static_cast<std::size_t>(strip) * O_ * width;
+      for (int c = 0; c < r0 + width; ++c)
+        std::copy_n(phi_.data() + static_cast<Index>(c) * O_ + std::max(r0, c), r0 + width - std::max(r0, c),
+                    to + c * width + std::max(0, c - r0));
+      for (int r = 0; r < width; ++r) {
+        const double* column = phi_.data() + static_cast<Index>(r0 + r) * O_;
+        for (int c = r0 + r + 1; c < O_; ++c) to[c * width + r] = column[c];
+      }
+    }
+  });
+  std::vector<MatrixXd> sums(chunks);
+  const int threads = std::min(blas_threads(), chunks);
+  in_parallel(threads, [&](int part) {
+    // M = Phi U' of a panel of levels stands row by row, `width` entries each: those of level j of the panel from j K.
+    std::vector<double> m(static_cast<std::size_t>(panels_a_chunk) * O_ * width);
+    std::vector<double> out(static_cast<std::size_t>(std::max(levels_a_piece * K, width)) * width);
+    for (int chunk = part; chunk < chunks; chunk += threads) {
+      const int begin = chunk * a_chunk, end = std::min(levels, begin + a_chunk),
+                panels = (end - begin + a_panel - 1) / a_panel;
+      std::fill(m.begin(), m.end(), 0.0);
+      for (int strip = 0; strip < strips; ++strip) {
+        for (int panel = 0; panel < panels; ++panel) {
+          const int first = begin + panel * a_panel, last = std::min(end, first + a_panel);
+          kernel.multiply(rows, first, last, phi.data() + static_cast<std::size_t>(strip) * O_ * width, width,
+                          out.data());
+          double* to = m.data() + (static_cast<std::size_t>(panel) * O_ + first_row(strip)) * width;
+          for (int r = 0; r < width; ++r)
+            for (int i = 0; i < (last - first) * K; ++i) to[r * width + i] = out[i * width + r];
+        }
+      }
+      MatrixXd& sum = sums[chunk];
+      sum = MatrixXd::Zero(m_, streamed_parameters_);
+      for (int panel = 0; panel < panels; ++panel) {
+        const double* of_panel = m.data() + static_cast<std::size_t>(panel) * O_ * width;
+        for (const DenseLevel& level : levels_) add_level_by_rows(level, of_panel, a_panel, sum);
+        const auto add_pairs_with = [&](int first, int last, bool both) {
+          for (int piece = first; piece < last; piece += levels_a_piece) {
+            const int stop = std::min(last, piece + levels_a_piece);
+            kernel.multiply(rows, piece, stop, of_panel, width, out.data());
+            add_pairs_by_rows(out.data(), stop - piece, a_panel, both, sum);
+          }
+        };
+        add_pairs_with(0, begin, true);  // pairs with levels before this chunk stand for both orders
+        add_pairs_with(begin, end, false);
+      }
+    }
+  });
+  for (const MatrixXd& sum : sums) value.hessian.leftCols(streamed_parameters_) += sum;
+}
+
+void LargeCriterion::add_level_by_rows(const DenseLevel& level, const double* m, int levels, MatrixXd& sum) const {
+  // Psi'dGamma_x Psi on the level's columns, Psi = Phi T^{-1}.
+  constexpr int width = kernels::SparseRowKernels::width;
+  const double* of_level = m + static_cast<Index>(p_ + level.column) * width;
+  const MatrixXd& scale = t_inverse_[level.term];
+  const int parameter = shape_.term[level.term].parameter;
+  if (K_ == 1 && level.k == 1) {
+    sum(parameter, 0) -= scale(0, 0) * scale(0, 0) * Eigen::Map<const VectorXd>(of_level, width).squaredNorm();
+    return;
+  }
+  MatrixXd block(level.k, level.k);
+  for (int x = 0; x < streamed_parameters_; ++x) {
+    const auto [a, b] = direction_[x];
+    for (int i = 0; i < level.k; ++i)
+      for (int j = 0; j < level.k; ++j) {
+        const double *mi = of_level + i * width, *mj = of_level + j * width;
+        double t = 0;
+        for (int l = 0; l < levels; ++l) {
+          t -= mi[l * K_ + a] * mj[l * K_ + b];
+          if (a != b) t -= mi[l * K_ + b] * mj[l * K_ + a];
+        }
+        block(i, j) = t;
+      }
+    block = (scale * block * scale).eval();
+    for (int i = 0; i < level.k; ++i)
+      for (int j = 0; j <= i; ++j)
+        sum(parameter + kernels::triangle(i, j), x) += i == j ? block(i, j) : 2 * block(i, j);
+  }
+}
+
+void LargeCriterion::add_pairs_by_rows(const double* d, int rows, int columns, bool both, MatrixXd& sum) const {
+  constexpr int width = kernels::SparseRowKernels::width;
+  if (K_ == 1) {
+    const double squares = Eigen::Map<const VectorXd>(d, static_cast<Index>(rows) * width).squaredNorm();
+    sum(0, 0) -= both ? 2 * squares : squares;
+    return;
+  }
+  for (int j = 0; j < rows; ++j)
+    for (int l = 0; l < columns; ++l) {
+      const Eigen::Map<const Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>, 0,
+                       Eigen::OuterStride<>>
+          block(d + static_cast<Index>(j) * K_ * width + l * K_, K_, K_, Eigen::OuterStride<>(width));
+      for (int x = 0; x < streamed_parameters_; ++x)
+        for (int z = 0; z <= x; ++z) {
+          const Direction e = direction_[x], f = direction_[z];
+          sum(x, z) -= trace_of_four(block, block, e.i, e.j, f.i, f.j);
+          if (both) sum(x, z) -= trace_of_four(block, block, f.i, f.j, e.i, e.j);
+        }
+    }
 }
 
 MatrixXd LargeCriterion::modes(int b) const {

@@ -17,6 +17,9 @@ struct LargeOptions {
   /// A streamed level that touches more than this share of the outer columns is added to the cross-products densely
   /// (BLAS, with others), not entry by entry.
   double dense_share = 0.15;
+  /// Second derivatives by the streamed terms are sums over pairs of levels where that takes less than this share of
+  /// the multiply-adds that products of dense matrices take.
+  double sparse_product_share = 0.4;
 };
 
 /// @param model  with one streamed stage (shape().stages <= 1); must outlive the criterion

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
+#include <utility>
 
 #include "kernels/cpu.hpp"
 #include "kernels/deviance.hpp"
@@ -98,6 +100,7 @@ Optimum minimize(Criterion& criterion, const Model& model, const std::vector<std
   // Far from the optimum the average information is as good as the exact Hessian; it does not certify a minimum.
   CarriedTraces taken(s);
   bool exact = false, first = true;
+  std::optional<CriterionValue> here;  // the last evaluation, where it is at the optimum
   double evaluations = 0;
   while (true) {
     const std::vector<double> lambda(n.lambda, n.lambda + s.lambdas);
@@ -119,7 +122,15 @@ Optimum minimize(Criterion& criterion, const Model& model, const std::vector<std
     take_derivatives(value, n.gradient, n.hessian, n.information);
     if (how.error > 0) options.finish = n.fresh ? how.finish : std::max(how.finish, last_step(how.error, n.predicted));
     const bool done = newton.trip(s, n, value.deviance, value.r2, value.ok, options, all_starts.data());
-    if (done && (exact || value.exact || n.best >= 1e300)) break;
+    if (done && (exact || value.exact || n.best >= 1e300)) {
+      // A step that predicts next to nothing is not worth another evaluation.
+      if (how.final_evaluation && how.first == nullptr && options.starts == 1 && n.best_certified &&
+          n.f == value.deviance && n.predicted < how.finish) {
+        std::copy(lambda.begin(), lambda.end(), n.best_lambda);
+        here = std::move(value);
+      }
+      break;
+    }
     exact = done || (!n.fresh && n.predicted < (how.carry ? near_enough_to_carry : near_optimum));
     if (!done) continue;
     // The end was found without the exact Hessian: once more from there.
@@ -136,8 +147,12 @@ Optimum minimize(Criterion& criterion, const Model& model, const std::vector<std
   optimum.value.deviance = n.best;
   optimum.value.ok = n.best < 1e300;
   if (!how.final_evaluation) return optimum;
-  optimum.value = criterion.evaluate_with_information(optimum.lambda);
-  ++optimum.evaluations;
+  if (here) {
+    optimum.value = std::move(*here);
+  } else {
+    optimum.value = criterion.evaluate_with_information(optimum.lambda);
+    ++optimum.evaluations;
+  }
   optimum.gradient_norm = gradient_norm_of(s, optimum.lambda, optimum.value);
   return optimum;
 }

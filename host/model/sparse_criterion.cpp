@@ -117,25 +117,32 @@ private:
 };
 
 bool SparseCriterion::analyze(double most_operations, SparseAnalysis& analysis) {
-  // Columns that the levels touch, from the rows alone.
+  // Columns that the levels touch, in ascending order, from the rows alone.
   std::vector<std::vector<std::int32_t>> touched(g_);
   const ModelMatrices& m = model_.matrices();
   const PlanFactor& streamed = model_.plan().chain[0];
   std::vector<int> position(g_);
   for (int j = 0; j < g_; ++j) position[model_.plan().streamed_order[j]] = j;
+  std::vector<std::size_t> next;
+  std::vector<int> of_row(streamed.level_of_row.size());  // streamed levels, rows sorted by the term's levels
   for (int b = 0; b < s_.terms; ++b) {
     const kernels::TermShape& t = s_.term[b];
     if (t.stage == 0) continue;
     const std::vector<std::int32_t>& level = m.random[model_.term_of(b)].level_of_row;
-    for (std::size_t i = 0; i < level.size(); ++i)
-      for (int c = 0; c < t.k; ++c)
-        touched[position[streamed.level_of_row[i]]].push_back(t.column + level[i] * t.k + c);
+    next.assign(t.levels + 1, 0);
+    for (const std::int32_t l : level) ++next[l + 1];
+    for (int l = 0; l < t.levels; ++l) next[l + 1] += next[l];
+    for (std::size_t i = 0; i < level.size(); ++i) of_row[next[level[i]]++] = position[streamed.level_of_row[i]];
+    for (std::size_t l = 0, i = 0; l < next.size() - 1; ++l)
+      for (; i < next[l]; ++i) {
+        std::vector<std::int32_t>& columns = touched[of_row[i]];
+        const int first = t.column + static_cast<int>(l) * t.k;
+        for (int c = columns.empty() || columns.back() < first ? 0 : t.k; c < t.k; ++c) columns.push_back(first + c);
+      }
   }
   double pairs = 0;
   first_.assign(1, 0);
-  for (std::vector<std::int32_t>& columns : touched) {
-    std::sort(columns.begin(), columns.end());
-    columns.erase(std::unique(columns.begin(), columns.end()), columns.end());
+  for (const std::vector<std::int32_t>& columns : touched) {
     column_.insert(column_.end(), columns.begin(), columns.end());
     first_.push_back(static_cast<Index>(column_.size()));
     const auto t = static_cast<double>(columns.size());
@@ -144,25 +151,45 @@ bool SparseCriterion::analyze(double most_operations, SparseAnalysis& analysis) 
   analysis.operations = 2 * pairs * K_ * (K_ + 1);
   analysis.bytes = pairs * 24;
   if (analysis.operations > most_operations || analysis.bytes > 0.25 * available_memory() || pairs > 1e9) return false;
-  std::vector<std::uint64_t> entry;
-  entry.reserve(static_cast<std::size_t>(pairs) + levels_.size());
-  const auto add = [&](int row, int column) {
-    entry.push_back(static_cast<std::uint64_t>(column) << 32 | static_cast<std::uint32_t>(row));
-  };
-  for (const std::vector<std::int32_t>& columns : touched)
-    for (std::size_t i = 0; i < columns.size(); ++i)
-      for (std::size_t e = i; e < columns.size(); ++e) add(columns[e], columns[i]);
+  // The lower triangle of Gamma_11, column by column.
+  std::vector<Index> of_column(q_ + 1, 0);
+  for (const std::int32_t c : column_) ++of_column[c + 1];
+  for (Index c = 0; c < q_; ++c) of_column[c + 1] += of_column[c];
+  std::vector<int> touches(column_.size());
+  for (int j = 0; j < g_; ++j)
+    for (Index i = first_[j]; i < first_[j + 1]; ++i) touches[of_column[column_[i]]++] = j;
+  std::vector<std::int32_t> row;
+  std::vector<Index> begin(q_ + 1, 0);
+  std::vector<char> seen(q_, 0);
   for (const DenseLevel& level : levels_)
-    for (int i = 0; i < level.k; ++i)
-      for (int e = i; e < level.k; ++e) add(level.column + e, level.column + i);
-  std::sort(entry.begin(), entry.end());
-  entry.erase(std::unique(entry.begin(), entry.end()), entry.end());
+    for (int c = level.column; c < level.column + level.k; ++c) {
+      auto size = static_cast<std::size_t>(begin[c]);
+      if (row.size() <= size + q_) row.resize(2 * size + q_ + 1);
+      const auto add = [&](std::int32_t r) {
+        row[size] = r;
+        size += seen[r] == 0 ? 1 : 0;
+        seen[r] = 1;
+      };
+      for (int r = c; r < level.column + level.k; ++r) add(r);
+      for (Index t = c > 0 ? of_column[c - 1] : 0; t < of_column[c]; ++t) {
+        const auto *first = column_.data() + first_[touches[t]], *last = column_.data() + first_[touches[t] + 1];
+        std::for_each(std::lower_bound(first, last, c), last, add);
+      }
+      for (std::size_t at = begin[c]; at < size; ++at) seen[row[at]] = 0;
+      begin[c + 1] = static_cast<Index>(size);
+      // The factor will have about twice as many entries, or more. Of all columns with so many entries together, equal
+      // ones are the cheapest.
+      const double mean = 2 * static_cast<double>(size) / q_, expected = 1.5 * q_ * mean * (mean + 1);
+      if (analysis.operations + expected <= most_operations) continue;
+      analysis.operations += expected;
+      return false;
+    }
   constant_.resize(q_, q_);
-  constant_.reserve(static_cast<Index>(entry.size()));
-  for (Index c = 0, at = 0; c < q_; ++c) {
+  constant_.reserve(begin[q_]);
+  for (Index c = 0; c < q_; ++c) {
+    std::sort(row.begin() + begin[c], row.begin() + begin[c + 1]);
     constant_.startVec(c);
-    for (; at < static_cast<Index>(entry.size()) && static_cast<Index>(entry[at] >> 32) == c; ++at)
-      constant_.insertBack(static_cast<std::int32_t>(entry[at] & 0xffffffffU), c) = 1;
+    for (Index at = begin[c]; at < begin[c + 1]; ++at) constant_.insertBack(row[at], c) = 1;
   }
   constant_.finalize();
   factor_.analyzePattern(constant_);
