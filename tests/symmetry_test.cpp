@@ -240,6 +240,38 @@ TEST(Symmetry, IrregularDesignsAreRefused) {
   }
 }
 
+TEST(Symmetry, ManyLevelsThatDifferAreRefusedByTheRows) {
+  // Arrange: every level has rows missing of its own, so that all of them make one system.
+  const Model model(designs::crossed(50, 20).with_missing(200, 3).matrices(), Method::ml);
+  int columns = 0;
+  for (const RandomTerm& term : model.matrices().random)
+    columns += static_cast<int>(term.levels.size()) * static_cast<int>(term.z.cols());
+  SymmetryOptions options;
+  options.largest_system = columns - 1;
+  std::string smaller, enough;
+
+  // Act
+  EXPECT_FALSE(find_strata(model, options, &smaller));
+  options.largest_system = columns;
+  EXPECT_FALSE(find_strata(model, options, &enough));
+
+  // Assert
+  EXPECT_NE(smaller.find("at least " + std::to_string(columns) + " columns"), std::string::npos) << smaller;
+  EXPECT_NE(enough.find("irregular"), std::string::npos) << enough;
+}
+
+TEST(Symmetry, LevelsThatAreAlikeCountOnceHoweverMany) {
+  // One system of few columns, whatever the number of levels.
+  for (const Design& design : {designs::crossed(120, 60), designs::longitudinal(300, 4)}) {
+    const Model model(design.matrices(), Method::ml);
+    SymmetryOptions options;
+    options.largest_system = 8;
+    std::string why;
+
+    EXPECT_TRUE(find_strata(model, options, &why)) << why;
+  }
+}
+
 TEST(Symmetry, NearlyRegularDesignsAreExactOrRefused) {
   for (const bool crossed : {false, true})
     for (const double size : {1e-15, 1e-14, 1e-13, 1e-12, 1e-11, 1e-10, 1e-9, 1e-8, 1e-6, 1e-4, 1e-2}) {

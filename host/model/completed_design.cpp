@@ -116,6 +116,8 @@ RowTypes row_types(const Factor& f, const std::vector<const Factor*>& varying) {
   out.types_of_level.resize(static_cast<std::size_t>(f.levels));
   std::unordered_map<std::uint64_t, std::int32_t> types;
   std::unordered_map<std::uint64_t, std::uint64_t> occurrences;
+  types.reserve(n);
+  occurrences.reserve(n);
   for (std::size_t i = 0; i < n; ++i) {
     std::uint64_t hash = 1;
     for (const Factor* column : varying) hash = mixed(hash, static_cast<std::uint64_t>(column->level_of_row[i]));
@@ -217,10 +219,25 @@ std::vector<const Factor*> varying_columns(const Pattern& pattern, std::size_t f
   return out;
 }
 
-std::optional<Completion> completion_by(const Pattern& pattern, std::size_t f, bool with_x, int most_rows,
-                                        int most_patterns) {
+/// Whether the levels have more than `most` sets of types, told by some of them.
+bool has_more_sets(const Factor& f, const std::vector<const Factor*>& varying, int most) {
+  std::vector<std::vector<std::uint64_t>> rows(static_cast<std::size_t>(std::min(f.levels, 2 * (most + 1))));
+  for (std::size_t i = 0; i < f.level_of_row.size(); ++i) {
+    const auto level = static_cast<std::size_t>(f.level_of_row[i]);
+    if (level >= rows.size()) continue;
+    std::uint64_t hash = 1;
+    for (const Factor* column : varying) hash = mixed(hash, static_cast<std::uint64_t>(column->level_of_row[i]));
+    rows[level].push_back(hash);
+  }
+  for (std::vector<std::uint64_t>& level : rows) std::sort(level.begin(), level.end());
+  return std::set<std::vector<std::uint64_t>>(rows.begin(), rows.end()).size() > static_cast<std::size_t>(most);
+}
+
+std::optional<Completion> completion_by(const Pattern& pattern, std::size_t f,
+                                        const std::vector<const Factor*>& varying, int most_rows, int most_patterns) {
   const Factor& factor = pattern.factors[f];
-  const RowTypes types = row_types(factor, varying_columns(pattern, f, with_x));
+  if (has_more_sets(factor, varying, most_rows + most_patterns)) return std::nullopt;
+  const RowTypes types = row_types(factor, varying);
   const auto kinds = kinds_of_levels(types, most_rows, most_patterns);
   if (!kinds) return std::nullopt;
   Completion out;
@@ -370,7 +387,10 @@ std::optional<CompletedDesign> complete(const ModelMatrices& matrices, const Mod
     std::optional<Completion> best;
     std::pair<std::size_t, std::size_t> best_score;
     for (std::size_t f = 0; f < pattern.factors.size(); ++f) {
-      std::optional<Completion> completion = completion_by(pattern, f, with_x, most, options.most_patterns);
+      const std::vector<const Factor*> varying = varying_columns(pattern, f, with_x);
+      // Without X's columns nothing else is found where none of them varies.
+      if (!with_x && varying.size() == varying_columns(pattern, f, true).size()) continue;
+      std::optional<Completion> completion = completion_by(pattern, f, varying, most, options.most_patterns);
       if (!completion) continue;
       const std::pair<std::size_t, std::size_t> score(count_kinds(completed(pattern, *completion), with_x),
                                                       completion->rows.size());

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <numeric>
 #include <tuple>
@@ -208,6 +209,69 @@ int root_of(std::vector<int>& parent, int i) {
   return i;
 }
 
+/// A bound of the largest system's columns from below, by one pass over the rows: levels that hang together, and are
+/// not alike by one number each, a linear form of their cross-products. 0 where a factor's first column is not positive
+/// throughout, so that levels that occur together need not hang together.
+double least_largest_system(const std::vector<GroupingFactor>& factors) {
+  std::vector<std::vector<double>> number(factors.size());
+  std::vector<MatrixXd> weights;     // levels x columns, of the level as the other one
+  std::vector<Eigen::VectorXd> own;  // of the level itself
+  std::vector<int> first_level{0};
+  double size = 0, most_rows = 0;
+  UniformSequence random(20240531);
+  for (const GroupingFactor& factor : factors) {
+    if (!(factor.z.col(0).minCoeff() > 0)) return 0;
+    number[weights.size()].assign(factor.levels, 0.0);
+    weights.push_back(random.matrix(factor.levels, factor.z.cols()));
+    own.emplace_back(random.matrix(factor.z.cols(), 1));
+    first_level.push_back(first_level.back() + factor.levels);
+    Eigen::VectorXd squares = Eigen::VectorXd::Zero(factor.levels), rows = squares;
+    for (Index row = 0; row < factor.z.rows(); ++row) {
+      squares[(*factor.level_of_row)[row]] += factor.z.row(row).squaredNorm();
+      ++rows[(*factor.level_of_row)[row]];
+    }
+    size = std::max(size, squares.maxCoeff());
+    most_rows = std::max(most_rows, rows.maxCoeff());
+  }
+  std::vector<int> parent(first_level.back());
+  std::iota(parent.begin(), parent.end(), 0);
+  std::vector<double> of_own(factors.size()), of_other(factors.size());
+  for (Index row = 0; row < factors.front().z.rows(); ++row) {
+    double sum = 0;
+    for (std::size_t f = 0; f < factors.size(); ++f) {
+      const std::int32_t level = (*factors[f].level_of_row)[row];
+      const auto z = factors[f].z.row(row);
+      of_own[f] = of_other[f] = 0;
+      for (Index c = 0; c < z.size(); ++c) {
+        of_own[f] += z[c] * own[f][c];
+        of_other[f] += z[c] * weights[f](level, c);
+      }
+      sum += of_other[f];
+      if (f > 0)
+        parent[root_of(parent, first_level[f] + level)] = root_of(parent, (*factors.front().level_of_row)[row]);
+    }
+    for (std::size_t f = 0; f < factors.size(); ++f)
+      number[f][(*factors[f].level_of_row)[row]] += of_own[f] * (of_own[f] + sum - of_other[f]);
+  }
+  // Numbers nearer than this may be equal but for rounding.
+  const double near = (100 * equal_tolerance + most_rows * std::numeric_limits<double>::epsilon()) * size;
+  std::vector<double> columns(parent.size(), 0.0);  // by root
+  for (std::size_t f = 0; f < factors.size(); ++f) {
+    std::vector<std::pair<int, double>> sorted;
+    for (int l = 0; l < factors[f].levels; ++l) sorted.emplace_back(root_of(parent, first_level[f] + l), number[f][l]);
+    std::sort(sorted.begin(), sorted.end());
+    for (std::size_t i = 0; i < sorted.size(); ++i)
+      if (i == 0 || sorted[i].first != sorted[i - 1].first || sorted[i].second - sorted[i - 1].second > near)
+        columns[sorted[i].first] += static_cast<double>(factors[f].z.cols());
+  }
+  return *std::max_element(columns.begin(), columns.end());
+}
+
+std::string too_large(const std::string& columns, int largest) {
+  return "the design's smallest systems have " + columns + " columns; up to " + std::to_string(largest) +
+         " are analysed";
+}
+
 }  // namespace
 
 std::vector<GroupingFactor> grouping_factors(const Model& model) {
@@ -235,6 +299,10 @@ std::optional<std::vector<ExchangeableSystem>> exchangeable_systems(const std::v
                                                                     const kernels::Shape& shape, int largest,
                                                                     std::string* why) {
   const std::size_t count = factors.size();
+  if (const double columns = least_largest_system(factors); columns > largest) {
+    *why = too_large("at least " + std::to_string(static_cast<long long>(columns)), largest);
+    return std::nullopt;
+  }
   std::vector<std::vector<MatrixXd>> own(count);
   double size = 0;
   for (std::size_t f = 0; f < count; ++f) {
@@ -322,8 +390,7 @@ std::optional<std::vector<ExchangeableSystem>> exchangeable_systems(const std::v
         copy.push_back({node, level, 1 / std::sqrt(static_cast<double>(nodes[i].levels.size()))});
     }
     if (columns > largest) {
-      *why = "the design's smallest systems have " + std::to_string(columns) + " columns; up to " +
-             std::to_string(largest) + " are analysed";
+      *why = too_large(std::to_string(columns), largest);
       return std::nullopt;
     }
     MatrixXd gram = MatrixXd::Zero(columns, columns);
