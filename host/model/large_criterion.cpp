@@ -20,6 +20,7 @@
 #include "batchlmm/error.hpp"
 #include "host/model/blas.hpp"
 #include "host/model/memory.hpp"
+#include "host/model/triangular_inverse.hpp"
 #include "kernels/cpu.hpp"
 
 namespace batchlmm {
@@ -57,6 +58,13 @@ void for_columns(Index n, const F& f) {
     };
     for (Index c = border(part), end = border(part + 1); c < end; ++c) f(c);
   });
+}
+
+/// A matrix without values, in large pages where it is large.
+MatrixXd uninitialized(Index rows, Index columns) {
+  MatrixXd matrix(rows, columns);
+  prefer_large_pages(matrix.data(), sizeof(double) * static_cast<std::size_t>(matrix.size()));
+  return matrix;
 }
 
 /// tr(AB) of n x n matrices.
@@ -109,7 +117,6 @@ public:
     exact_ = 4.0 * (streamed_parameters_ + 1) * q * q * q <= options.largest_exact_hessian;
     require_memory(cost().bytes,
                    "the dense system of " + std::to_string(q_) + " columns that the crossed random effects leave");
-
     read_levels(options.dense_share);
     const double entries = static_cast<double>(column_.size()) * K_, outer = O_;
     sparse_rows_ = O_ >= kernels::SparseRowKernels::width && K_ <= kernels::SparseRowKernels::width &&
@@ -256,8 +263,9 @@ CriterionCost LargeCriterion::cost() const {
 
 void LargeCriterion::read_levels(double dense_share) {
   const int levels = shape_.nodes[0], threads = blas_threads();
-  constant_ = MatrixXd::Zero(N_, N_);
-  cross_.resize(N_, N_);
+  constant_ = uninitialized(N_, N_);
+  constant_.setZero();
+  cross_ = uninitialized(N_, N_);
   c_.resize(static_cast<std::size_t>(levels) * K_ * K_);
   b_.resize(c_.size());
   first_.push_back(0);
@@ -581,19 +589,15 @@ CriterionValue LargeCriterion::evaluate(const std::vector<double>& lambda, bool 
       solve(false, pc_.data(), q_, 1);
     }
   } else {
-    cross_ = constant_;
-
+    for_columns(N_, [&](Index i) { cross_.col(i).tail(N_ - i) = constant_.col(i).tail(N_ - i); });
     log_determinant = stream(t, derivatives);
-
     pc_ = cross_.block(1 + p_, 0, q_, 1 + p_);
     if (q_ > 0) {
-      factor_.resize(q_, q_);
+      if (factor_.size() == 0) factor_ = uninitialized(q_, q_);
       congruence(gamma_11.data(), N_, factor_.data(), q_, lambda_);
       factor_.diagonal().array() += 1;
       int info = 0;
-
       dpotrf_("L", &q_, factor_.data(), &q_, &info);
-
       if (info != 0) return value;
       for (int i = 0; i < q_; ++i) log_determinant += 2 * std::log(factor_(i, i));
       multiply(pc_.data(), q_, 1 + p_, lambda_);
@@ -638,7 +642,7 @@ CriterionValue LargeCriterion::evaluate(const std::vector<double>& lambda, bool 
   h_.leftCols(c) = pc_.leftCols(c);
   u1_.leftCols(c) = cross_.block(1 + p_, 0, q_, c);
   if (!kept) {
-    phi_.resize(O_, O_);
+    if (phi_.size() == 0) phi_ = uninitialized(O_, O_);
     phi_.topLeftCorner(p_, p_) = phi_xx;
   }
   if (q_ > 0) {
@@ -653,9 +657,7 @@ CriterionValue LargeCriterion::evaluate(const std::vector<double>& lambda, bool 
   }
   if (q_ > 0 && !kept) {
     const double one = 1;
-
     regular_ = invert_t();
-
     if (!regular_) {
       // P = L^{-1}Lambda'Gamma_11 in the last rows of psi_.
       psi_.resize(O_, q_);
@@ -666,11 +668,8 @@ CriterionValue LargeCriterion::evaluate(const std::vector<double>& lambda, bool 
 
     // K = Lambda S^{-1} Lambda' in the last block of phi_.
     Block k(phi_.data() + static_cast<Index>(p_) * (O_ + 1), q_, q_, Eigen::OuterStride<>(O_));
-    k = factor_;
-    int info = 0;
-
-    dpotri_("L", &q_, k.data(), &O_, &info);
-
+    for_columns(q_, [&](Index i) { k.col(i).tail(q_ - i) = factor_.col(i).tail(q_ - i); });
+    invert_from_cholesky(q_, k.data(), O_);
     congruence(k.data(), O_, k.data(), O_, lambda_transposed_);
     phi_.bottomLeftCorner(q_, p_).noalias() = -h_.rightCols(p_) * phi_xx;
     if (s.reml && p_ > 0) {
@@ -685,11 +684,9 @@ CriterionValue LargeCriterion::evaluate(const std::vector<double>& lambda, bool 
   products_ = MatrixXd::Zero(m_, m_);
   forms_ = VectorXd::Zero(m_);
   descend_streamed(kept, v, n_over_r2, value);
-
   MatrixXd half_u1 = u1_.rightCols(p_);
   if (s.reml && p_ > 0 && q_ > 0) x.matrixU().solveInPlace<Eigen::OnTheRight>(half_u1);
   descend_dense(half_u1, n_over_r2, value);
-
   if (exact_now_) add_exact_hessian(u1_.rightCols(p_), phi_xx, h_.rightCols(p_), value);
 
   // q_ab = (E_a c)'Z'PZ(E_b c): the dense terms and X are projected out.
@@ -712,7 +709,6 @@ CriterionValue LargeCriterion::evaluate(const std::vector<double>& lambda, bool 
   value.exact = exact_now_;
   value.forms = forms_;
   if (regular_ || !exact_now_) kept_lambda_ = lambda;
-
   return value;
 }
 
@@ -982,11 +978,11 @@ void LargeCriterion::add_hessian_by_rows(CriterionValue& value) const {
   // Phi in strips of `width` rows, one after the other: what a level takes of a strip stands together.
   const int strips = (O_ + width - 1) / width;
   const auto first_row = [&](int strip) { return std::min(strip * width, O_ - width); };  // the last one overlaps
-  std::vector<double> phi(static_cast<std::size_t>(strips) * O_ * width);
+  MatrixXd phi = uninitialized(static_cast<Index>(width) * O_, strips);
   in_parallel(blas_threads(), [&](int part) {
     for (int strip = part; strip < strips; strip += blas_threads()) {
       const int r0 = first_row(strip);
-      double* to = phi.data() + static_cast<std::size_t>(strip) * O_ * width;
+      double* to = phi.col(strip).data();
       for (int c = 0; c < r0 + width; ++c)
         std::copy_n(phi_.data() + static_cast<Index>(c) * O_ + std::max(r0, c), r0 + width - std::max(r0, c),
                     to + c * width + std::max(0, c - r0));
@@ -1009,8 +1005,7 @@ void LargeCriterion::add_hessian_by_rows(CriterionValue& value) const {
       for (int strip = 0; strip < strips; ++strip) {
         for (int panel = 0; panel < panels; ++panel) {
           const int first = begin + panel * a_panel, last = std::min(end, first + a_panel);
-          kernel.multiply(rows, first, last, phi.data() + static_cast<std::size_t>(strip) * O_ * width, width,
-                          out.data());
+          kernel.multiply(rows, first, last, phi.col(strip).data(), width, out.data());
           double* to = m.data() + (static_cast<std::size_t>(panel) * O_ + first_row(strip)) * width;
           for (int r = 0; r < width; ++r)
             for (int i = 0; i < (last - first) * K; ++i) to[r * width + i] = out[i * width + r];

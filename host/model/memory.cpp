@@ -1,12 +1,14 @@
 #include "host/model/memory.hpp"
 
 #include <fmt/format.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstdint>
 #include <fstream>
 #include <limits>
 #include <sstream>
@@ -109,6 +111,14 @@ void require_memory(double bytes, const std::string& what) {
   if (bytes <= there) return;
   throw ModelError(fmt::format("{} needs {} of memory; available are {}", what, format_bytes(bytes),
                                format_bytes(std::floor(there))));
+}
+
+void prefer_large_pages(void* data, std::size_t bytes) {
+  constexpr std::size_t large_page = std::size_t{1} << 21U;
+  if (bytes < 2 * large_page) return;
+  const std::size_t before = (large_page - reinterpret_cast<std::uintptr_t>(data) % large_page) % large_page;
+  // What cannot be advised stays as it is.
+  (void)madvise(static_cast<char*>(data) + before, (bytes - before) / large_page * large_page, MADV_HUGEPAGE);
 }
 
 }  // namespace batchlmm
