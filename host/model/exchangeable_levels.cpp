@@ -258,6 +258,7 @@ double least_largest_system(const std::vector<GroupingFactor>& factors) {
   std::vector<double> columns(parent.size(), 0.0);  // by root
   for (std::size_t f = 0; f < factors.size(); ++f) {
     std::vector<std::pair<int, double>> sorted;
+    sorted.reserve(static_cast<std::size_t>(factors[f].levels));
     for (int l = 0; l < factors[f].levels; ++l) sorted.emplace_back(root_of(parent, first_level[f] + l), number[f][l]);
     std::sort(sorted.begin(), sorted.end());
     for (std::size_t i = 0; i < sorted.size(); ++i)
