@@ -1,8 +1,17 @@
 /// @file
 /// Coordinates of the terms' T = lambda lambda' for the optimizer. A pivoted Cholesky factor (rows permuted so that the
 /// largest variance comes first) is re-made at every iterate: a T without full rank then has its zeros at the end, and
-/// the last diagonal, as z = log1p(c l^2) >= 0, is the only coordinate with a bound. Permutations are one-hot matrices,
-/// since lanes pivot differently.
+/// the last diagonal, as the coordinate w >= 0 of a variance, is the only one with a bound. Permutations are one-hot
+/// matrices, since lanes pivot differently.
+///
+/// **A variance's coordinate.** With v = 1 + c rho (the variance of a level's mean, relative to the error's there) the
+/// deviance is near m (log v + s / v), and Newton's method takes the longer the less that looks like a parabola. Of
+/// the powers of v it is v^{-1/3} that has no third derivative at the minimum, as the cube root makes a gamma variate
+/// normal (Wilson and Hilferty 1931); v^{-1/4} is next to it and takes two square roots:
+///     w = 4 (1 - u), u = v^{-1/4};   drho/dw = v / (c u),   d2rho/dw2 = 5/4 (drho/dw) / u.
+/// **Columns of l.** A column whose diagonal is well above 0 has the coordinates w of l_cc^2 and beta_r = l_rc / l_cc,
+/// the regression on it: in them the Gaussian deviance separates. Others (and those of a T whose rank is lower) keep
+/// the entries of l themselves, which are regular at 0. Lanes choose by themselves.
 #pragma once
 
 #include "kernels/elementary.hpp"
@@ -53,12 +62,56 @@ BATCHLMM_INLINE void pivoted_cholesky(int k, const A& t, const A& pivot, const A
   }
 }
 
+/// A variance ratio's coordinate and its derivatives.
+template <class V>
+struct RatioCoordinate {
+  V u;     ///< v^{-1/4}, v = 1 + c rho
+  V rate;  ///< drho/dw
+  /// @param rho_c  c rho
+  BATCHLMM_INLINE RatioCoordinate(const V& rho_c, double c) {
+    const V v = rho_c + V(1.0);
+    u = square_root(V(1.0) / square_root(v));
+    rate = v / (u * V(c));
+  }
+  BATCHLMM_INLINE V coordinate() const { return (V(1.0) - u) * V(4.0); }
+  /// d2rho/dw2 over drho/dw
+  BATCHLMM_INLINE V bend() const { return V(1.25) / u; }
+};
+/// Steps of w stop where u would shrink to this part of itself: v grows 256-fold.
+inline constexpr double least_u_shrinkage = 0.25;
+/// rho where u is what it is.
+template <class V>
+BATCHLMM_INLINE V ratio_of(const V& u, double c) {
+  const V u2 = u * u;
+  return (V(1.0) / (u2 * u2) - V(1.0)) * V(1.0 / c);
+}
+
+/// The coordinates of a column of l that is not the term's last: entries of l, or (w, beta).
+template <class V>
+struct ColumnChart {
+  MaskOf<V> regression;  ///< (w, beta)
+  V diagonal;            ///< l_cc there, else 1: dl_rc/dbeta_r
+  V u;                   ///< of l_cc
+  V rate;                ///< dl_cc/dw, and dl_rc/dw over beta_r
+  V second;              ///< d2l_cc/dw2
+  BATCHLMM_INLINE ColumnChart(const V& l, double c) {
+    const V rho_c = V(c) * l * l;
+    regression = rho_c > V(1.0);
+    const RatioCoordinate<V> ratio(rho_c, c);
+    u = ratio.u;
+    diagonal = select(regression, l, V(1.0));
+    const V inverse = V(1.0) / diagonal;
+    rate = ratio.rate * inverse * V(0.5);
+    second = rate * (ratio.bend() - rate * inverse);
+  }
+};
+
 /// The optimizer's coordinates of one tile.
 template <class A>
 struct Coordinates {
   A l;      ///< per term k x k lower triangular, pivoted rows; at the term's lambda offset
   A pivot;  ///< per term k x k one-hot
-  A z;      ///< per term: log1p(c l_last^2)
+  A w;      ///< per term: coordinate of l_last^2
 };
 
 /// Coordinates of `lambda`. `scratch`: k x k of the largest term.
@@ -84,7 +137,7 @@ BATCHLMM_INLINE void to_coordinates(const S& s, const L& lambda, const Coordinat
       pivoted_cholesky<V>(k, scratch, pivot, l, 1e-14 / s.scale(b));
     }
     const V last = l[k * k - 1];
-    x.z[b] = logarithm(fma(last * last, V(s.scale(b)), V(1.0)));
+    x.w[b] = RatioCoordinate<V>(last * last * V(s.scale(b)), s.scale(b)).coordinate();
   }
 }
 
@@ -98,22 +151,35 @@ BATCHLMM_INLINE void from_coordinates(const S& s, const Coordinates<A>& x, const
     const A l = x.l + term.lambda, pivot = x.pivot + term.lambda, d = direction + term.parameter;
     const L out = lambda + term.lambda;
     for (int i = 0; i < k * k; ++i) out[i] = V(0.0);
-    for (int r = 0; r < k; ++r)
-      for (int c = 0; c <= r; ++c) {
-        V value;
-        if (r == k - 1 && c == k - 1) {
-          const V z = maximum(fma(fraction, V(d[triangle(r, c)]), V(x.z[b])), V(0.0));
-          value = square_root((exponential(z) - V(1.0)) * V(1.0 / s.scale(b)));
-          value = select(z > V(0.0), value, V(0.0));
-        } else {
-          value = fma(fraction, V(d[triangle(r, c)]), V(l[r * k + c]));
+    for (int c = 0; c < k; ++c) {
+      const bool last = c == k - 1;
+      const V step = fraction * d[triangle(c, c)];
+      V diagonal;
+      if (last) {
+        const V w = maximum(step + x.w[b], V(0.0));
+        const V rho = ratio_of(fma(V(-0.25), w, V(1.0)), s.scale(b));
+        diagonal = square_root(maximum(rho, V(0.0)));
+      } else {
+        const V l_cc = l[c * k + c];
+        const ColumnChart<V> chart(l_cc, s.scale(b));
+        // A step that would take the variance below 0 takes most of it.
+        const V rho =
+            maximum(ratio_of(maximum(fma(V(-0.25), step, chart.u), V(least_u_shrinkage) * chart.u), s.scale(b)),
+                    V(0.01) * l_cc * l_cc);
+        const V root = square_root(rho);
+        diagonal = select(chart.regression, root, l_cc + step);
+        for (int r = c + 1; r < k; ++r) {
+          const V plain = l[r * k + c], move = fraction * d[triangle(r, c)];
+          const V value = select(chart.regression, root * (plain / chart.diagonal + move), plain + move);
+          for (int i = 0; i < k; ++i) out[i * k + c] = fma(pivot[r * k + i], value, out[i * k + c]);
         }
-        if (k == 1) {
-          out[0] = value;
-          break;
-        }
-        for (int i = 0; i < k; ++i) out[i * k + c] = fma(pivot[r * k + i], value, out[i * k + c]);
       }
+      if (k == 1) {
+        out[0] = diagonal;
+        break;
+      }
+      for (int i = 0; i < k; ++i) out[i * k + c] = fma(pivot[c * k + i], diagonal, out[i * k + c]);
+    }
   }
 }
 

@@ -12,6 +12,7 @@ namespace batchlmm::kernels {
 /// How Newton's method is to go about a fit.
 struct NewtonOptions {
   double finish = 1e-7;      ///< take the step and stop when it predicts less than this decrease of the deviance
+  double value_error = 0;    ///< and where the error of the predicted deviance is surely below this (0: never)
   int max_evaluations = 80;  ///< a starting point
   int starts = 1;            ///< starting points tried in turn; the best optimum wins
 };

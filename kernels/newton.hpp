@@ -3,8 +3,9 @@
 ///
 /// A lane is at a base point (Coordinates) with a direction; each trip evaluates the proposal, and where it is accepted
 /// makes it the base and solves for the next direction. The Hessian is exact where it is positive definite on the free
-/// coordinates, else the average information. A lane is done when the exact step predicts a decrease below `finish`:
-/// the step is taken, and by the decrement's square the rest is below 1e-9. That the Hessian is positive definite
+/// coordinates, else the average information. A lane is done when the exact step predicts a decrease below `finish`, or
+/// one whose error is below `value_error` by the third derivative that the step before showed: the step is taken, and
+/// the deviance there is the predicted one. That the Hessian is positive definite
 /// there, with the multipliers of the bounds non-negative, is the certificate of the optimum: in coordinates of T the
 /// curvature along a null direction of T is the gradient matrix G, so it says G >= 0 and G T = 0.
 #pragma once
@@ -116,10 +117,10 @@ BATCHLMM_INLINE void gradient_by_coordinates(const S& s, const W& w, const Newto
     const A l = n.next.l + term.lambda, pivot = n.next.pivot + term.lambda, jac = n.jacobian + offset;
     offsets[b] = offset;
     offset += mb * mb;
-    const V z_rate = fma(l[k * k - 1], V(l[k * k - 1]), V(1.0 / s.scale(b)));  // d(l^2)/dz = exp(z) / c = l^2 + 1/c
+    const V w_rate = RatioCoordinate<V>(l[k * k - 1] * l[k * k - 1] * V(s.scale(b)), s.scale(b)).rate;
     if (k == 1) {
-      jac[0] = z_rate;
-      n.x_gradient[a0] = z_rate * w.gradient[a0];
+      jac[0] = w_rate;
+      n.x_gradient[a0] = w_rate * w.gradient[a0];
       continue;
     }
     // T = sum over columns c of lambda_c lambda_c', lambda = P'l: column c of lambda in T's rows is `small`.
@@ -136,7 +137,7 @@ BATCHLMM_INLINE void gradient_by_coordinates(const S& s, const W& w, const Newto
           for (int j = 0; j <= i; ++j) {
             V t;
             if (r == k - 1 && c == k - 1)
-              t = pivot[r * k + i] * pivot[r * k + j] * z_rate;
+              t = pivot[r * k + i] * pivot[r * k + j] * w_rate;
             else
               t = fma(pivot[r * k + i], column[j], pivot[r * k + j] * column[i]);
             jac[triangle(i, j) * mb + x] = t;
@@ -151,8 +152,8 @@ BATCHLMM_INLINE void gradient_by_coordinates(const S& s, const W& w, const Newto
   }
 }
 
-/// Adds the curvature of the map to J'HJ: 2 G between the entries of one column, and the gradient itself for z. The
-/// average information takes what of it is surely positive.
+/// Adds the curvature of the map to J'HJ: 2 G between the entries of one column, and the gradient times d2rho/dw2 over
+/// drho/dw for w. The average information takes what of it is surely positive.
 /// @param hessian, information  of n that take part
 template <class V, class S, class W, class A>
 BATCHLMM_INLINE void add_curvature(const S& s, const W& w, const NewtonScratch<A>& n, bool hessian, bool information) {
@@ -180,8 +181,9 @@ BATCHLMM_INLINE void add_curvature(const S& s, const W& w, const NewtonScratch<A
           if (information && r == r2) n.x_information[at] = fma(maximum(g, V(0.0)), V(2.0), n.x_information[at]);
         }
     const int z = bounded_coordinate(term), at = triangle(z, z);
-    if (hessian) n.x_hessian[at] = n.x_hessian[at] + n.x_gradient[z];
-    if (information) n.x_information[at] = n.x_information[at] + maximum(V(n.x_gradient[z]), V(0.0));
+    const V bend = V(1.25) / fma(V(-0.25), V(n.next.w[b]), V(1.0)) * n.x_gradient[z];
+    if (hessian) n.x_hessian[at] = n.x_hessian[at] + bend;
+    if (information) n.x_information[at] = n.x_information[at] + maximum(bend, V(0.0));
   }
 }
 
@@ -215,6 +217,107 @@ BATCHLMM_INLINE void by_coordinates(const S& s, const W& w, const NewtonScratch<
       }
     }
   add_curvature<V>(s, w, n, true, true);
+}
+
+/// One matrix of derivatives by the entries of l and w, taken to the coordinates of the columns' charts: K'HK, K the
+/// derivative of a column's entries by its coordinates.
+/// @param h  packed m
+template <class V, class S, class A>
+BATCHLMM_INLINE void matrix_by_charts(const S& s, const NewtonScratch<A>& n, const A& h) {
+  for (int b = 0; b < s.terms; ++b) {
+    const int k = s.term[b].k, a0 = s.term[b].parameter;
+    const A l = n.next.l + s.term[b].lambda, beta = n.small;
+    for (int c = 0; c + 1 < k; ++c) {
+      const ColumnChart<V> chart(V(l[c * k + c]), s.scale(b));
+      if (!any(chart.regression)) continue;
+      const int d = a0 + triangle(c, c);
+      for (int r = c + 1; r < k; ++r) beta[r] = l[r * k + c] / chart.diagonal;
+      // Rows of this column first, while the matrix is still by the entries on both sides: (d, d) takes them all.
+      V own = h[packed(d, d)];
+      for (int r = c + 1; r < k; ++r) {
+        const int at = a0 + triangle(r, c);
+        V t = h[packed(d, at)];
+        own = fma(beta[r], t, own);
+        for (int q = c + 1; q < k; ++q) t = fma(beta[q], V(h[packed(at, a0 + triangle(q, c))]), t);
+        own = fma(beta[r], t, own);
+        h[packed(d, at)] = select(chart.regression, t * chart.rate * chart.diagonal, V(h[packed(d, at)]));
+      }
+      h[packed(d, d)] = select(chart.regression, own * chart.rate * chart.rate, V(h[packed(d, d)]));
+      for (int r = c + 1; r < k; ++r)
+        for (int q = c + 1; q <= r; ++q) {
+          const int at = packed(a0 + triangle(r, c), a0 + triangle(q, c));
+          h[at] = h[at] * (chart.diagonal * chart.diagonal);
+        }
+      // All other rows.
+      const auto other = [&](int i) {
+        V t = h[packed(i, d)];
+        for (int r = c + 1; r < k; ++r) {
+          const int at = packed(i, a0 + triangle(r, c));
+          t = fma(beta[r], V(h[at]), t);
+          h[at] = h[at] * chart.diagonal;
+        }
+        h[packed(i, d)] = select(chart.regression, t * chart.rate, V(h[packed(i, d)]));
+      };
+      for (int i = 0; i < a0; ++i) other(i);
+      for (int q = 0; q < k; ++q)
+        for (int r = q; r < k; ++r)
+          if (q != c) other(a0 + triangle(r, q));
+      for (int i = a0 + triangle_size(k); i < s.parameters; ++i) other(i);
+    }
+  }
+}
+
+/// The gradient and the exact Hessian by the coordinates of the columns' charts, from those by the entries of l and w.
+template <class V, class S, class A>
+BATCHLMM_INLINE void by_charts(const S& s, const NewtonScratch<A>& n) {
+  matrix_by_charts<V>(s, n, n.x_hessian);
+  for (int b = 0; b < s.terms; ++b) {
+    const int k = s.term[b].k, a0 = s.term[b].parameter;
+    const A l = n.next.l + s.term[b].lambda;
+    for (int c = 0; c + 1 < k; ++c) {
+      const ColumnChart<V> chart(V(l[c * k + c]), s.scale(b));
+      if (!any(chart.regression)) continue;
+      const int d = a0 + triangle(c, c);
+      V along = n.x_gradient[d];
+      for (int r = c + 1; r < k; ++r) {
+        const int i = a0 + triangle(r, c), at = packed(d, i);
+        along = fma(l[r * k + c] / chart.diagonal, V(n.x_gradient[i]), along);
+        n.x_hessian[at] =
+            select(chart.regression, fma(chart.rate, V(n.x_gradient[i]), V(n.x_hessian[at])), V(n.x_hessian[at]));
+        n.x_gradient[i] = n.x_gradient[i] * chart.diagonal;
+      }
+      const int at = packed(d, d);
+      n.x_hessian[at] = select(chart.regression, fma(chart.second, along, V(n.x_hessian[at])), V(n.x_hessian[at]));
+      n.x_gradient[d] = select(chart.regression, along * chart.rate, V(n.x_gradient[d]));
+    }
+  }
+}
+
+/// The part of a step that is taken: w stops where the variance would grow without bound, beta at 2, and an entry of l
+/// at twice the factor's size and what one unit of information makes.
+template <class V, class S, class A>
+BATCHLMM_INLINE V fraction_of_step(const S& s, const NewtonScratch<A>& n) {
+  V fraction = V(1.0);
+  const auto stop_at = [&](const V& size, const V& bound) {
+    fraction = minimum(fraction, select(size > bound, bound / maximum(size, V(1e-300)), V(1.0)));
+  };
+  for (int b = 0; b < s.terms; ++b) {
+    const int k = s.term[b].k, a0 = s.term[b].parameter;
+    const A l = n.next.l + s.term[b].lambda;
+    V size = V(2.0 / square_root(s.scale(b)));
+    for (int i = 0; k > 1 && i < k; ++i) size = maximum(size, V(2.0) * absolute(V(l[i * k + i])));
+    for (int c = 0; c + 1 < k; ++c) {
+      const ColumnChart<V> chart(V(l[c * k + c]), s.scale(b));
+      const V step = n.step[a0 + triangle(c, c)];
+      stop_at(select(chart.regression, step, absolute(step)),
+              select(chart.regression, chart.u * V(4.0 * (1.0 - least_u_shrinkage)), size));
+      for (int r = c + 1; r < k; ++r)
+        stop_at(absolute(V(n.step[a0 + triangle(r, c)])), select(chart.regression, V(2.0), size));
+    }
+    stop_at(V(n.step[a0 + triangle_size(k) - 1]),
+            fma(V(-0.25), V(n.next.w[b]), V(1.0)) * V(4.0 * (1.0 - least_u_shrinkage)));
+  }
+  return fraction;
 }
 
 /// Solves matrix * step = -gradient with some bounded coordinates held at a given step. Pivots that are not positive
@@ -280,7 +383,7 @@ template <class V, class S, class A>
 BATCHLMM_INLINE MaskOf<V> bounded_step(const S& s, const NewtonScratch<A>& n, const A& matrix, MaskOf<V>& inside) {
   for (int b = 0; b < s.terms; ++b) {
     const int z = bounded_coordinate(s.term[b]);
-    const auto held = (n.next.z[b] <= V(0.0)) && (n.x_gradient[z] >= V(0.0));
+    const auto held = (n.next.w[b] <= V(0.0)) && (n.x_gradient[z] >= V(0.0));
     n.fixed[b] = select(held, V(1.0), V(0.0));
     n.fixed_step[b] = V(0.0);
   }
@@ -291,17 +394,20 @@ BATCHLMM_INLINE MaskOf<V> bounded_step(const S& s, const NewtonScratch<A>& n, co
     MaskOf<V> hit = V(1.0) <= V(0.0);
     for (int b = 0; b < s.terms; ++b) {
       const int z = bounded_coordinate(s.term[b]);
-      const auto below = (n.fixed[b] < V(0.5)) && (n.next.z[b] + n.step[z] < V(0.0));
+      const auto below = (n.fixed[b] < V(0.5)) && (n.next.w[b] + n.step[z] < V(0.0));
       n.fixed[b] = select(below, V(1.0), V(n.fixed[b]));
-      n.fixed_step[b] = select(below, -n.next.z[b], V(n.fixed_step[b]));
+      n.fixed_step[b] = select(below, -n.next.w[b], V(n.fixed_step[b]));
       // A bound hit by a coordinate that is already as good as there is no news.
-      inside = inside && !(below && (n.next.z[b] > V(1e-10)));
+      inside = inside && !(below && (n.next.w[b] > V(1e-10)));
       hit = hit || below;
     }
     if (!any(hit)) break;
   }
   return definite;
 }
+
+/// How much larger than along the last step the third derivative may be in other directions.
+inline constexpr double other_directions = 10;
 
 /// One iteration after the evaluation `e` of w.lambda: accepts or rejects, and leaves the next proposal in w.lambda.
 ///
@@ -322,16 +428,26 @@ BATCHLMM_INLINE MaskOf<V> newton_trip(const S& s, const W& w, Newton<V, A>& n, c
 
   const V noise = V(1e-12) * (absolute(n.f) + V(1.0));
   const auto accepted = n.fresh || (e.ok && (e.deviance <= fma(V(1e-4) * n.t, n.slope, n.f) + noise));
+  const auto whole_step = accepted && !n.fresh && n.certified && (n.t >= V(1.0));  // an exact Newton step
+  const V predicted_before = n.predicted;
   const auto broken = n.fresh && !e.ok;  // a starting point that cannot be evaluated
   n.fresh = n.fresh && !(V(0.0) <= V(0.0));
 
   // The next base, used where accepted.
   to_coordinates<V>(s, w.lambda, x.next, x.small);
   by_coordinates<V>(s, w, x);
+  by_charts<V>(s, x);
+  bool information = false;
+  const auto need_information = [&] {
+    if (information) return;
+    information = true;
+    complete_information<V>(s, w, x);
+    matrix_by_charts<V>(s, x, x.x_information);
+  };
   MaskOf<V> inside;
   const auto exact = bounded_step<V>(s, x, x.x_hessian, inside);
   if (any(alive && accepted && !exact)) {
-    complete_information<V>(s, w, x);
+    need_information();
     const X keep = x.small;
     for (int i = 0; i < m; ++i) keep[i] = x.step[i];
     MaskOf<V> unused;
@@ -343,32 +459,19 @@ BATCHLMM_INLINE MaskOf<V> newton_trip(const S& s, const W& w, Newton<V, A>& n, c
   // No descent: the scaled gradient, kept inside the bounds.
   const auto uphill = !(slope < V(0.0));
   if (any(uphill)) {
-    complete_information<V>(s, w, x);
+    need_information();
     V other = V(0.0);
     for (int i = 0; i < m; ++i) {
       V d = -x.x_gradient[i] /
             (absolute(V(x.x_hessian[triangle(i, i)])) + absolute(V(x.x_information[triangle(i, i)])) + V(1e-12));
       for (int b = 0; b < s.terms; ++b)
-        if (i == bounded_coordinate(s.term[b])) d = maximum(d, -x.next.z[b]);
+        if (i == bounded_coordinate(s.term[b])) d = maximum(d, -x.next.w[b]);
       x.step[i] = select(uphill, d, V(x.step[i]));
       other = fma(x.x_gradient[i], d, other);
     }
     slope = select(uphill, other, slope);
   }
-  // Far steps are cut: z by 4, an entry of l by twice the factor's size and what one unit of information makes.
-  V fraction = V(1.0);
-  for (int b = 0; b < s.terms; ++b) {
-    const auto& term = s.term[b];
-    const int mb = triangle_size(term.k);
-    V size = V(2.0 / square_root(s.scale(b))), largest = V(0.0);
-    for (int i = 0; i < term.k; ++i) {
-      size = maximum(size, V(2.0) * absolute(V(x.next.l[term.lambda + i * term.k + i])));
-    }
-    for (int i = 0; i + 1 < mb; ++i) largest = maximum(largest, absolute(V(x.step[term.parameter + i])));
-    fraction = minimum(fraction, select(largest > size, size / maximum(largest, V(1e-300)), V(1.0)));
-    const V dz = absolute(V(x.step[term.parameter + mb - 1]));
-    fraction = minimum(fraction, select(dz > V(4.0), V(4.0) / maximum(dz, V(1e-300)), V(1.0)));
-  }
+  const V fraction = fraction_of_step<V>(s, x);
   const V predicted = V(-0.5) * slope;
 
   // Accepted lanes move their base.
@@ -376,7 +479,7 @@ BATCHLMM_INLINE MaskOf<V> newton_trip(const S& s, const W& w, Newton<V, A>& n, c
     n.base.l[i] = select(accepted, V(x.next.l[i]), V(n.base.l[i]));
     n.base.pivot[i] = select(accepted, V(x.next.pivot[i]), V(n.base.pivot[i]));
   }
-  for (int b = 0; b < s.terms; ++b) n.base.z[b] = select(accepted, V(x.next.z[b]), V(n.base.z[b]));
+  for (int b = 0; b < s.terms; ++b) n.base.w[b] = select(accepted, V(x.next.w[b]), V(n.base.w[b]));
   for (int i = 0; i < m; ++i) n.direction[i] = select(accepted, V(x.step[i]), V(n.direction[i]));
   // Rejected lanes shorten their step by quadratic interpolation.
   const V drop = n.slope * n.t, rise = e.deviance - n.f;
@@ -388,7 +491,13 @@ BATCHLMM_INLINE MaskOf<V> newton_trip(const S& s, const W& w, Newton<V, A>& n, c
   n.certified = (accepted && exact && inside) || (!accepted && n.certified);
 
   // Ends. Rounding can reject the last, tiny step: the base is then as good.
-  const auto small_step = n.certified && (n.predicted < V(options.finish));
+  // After a whole exact step s the gradient is D3[s, s] / 2, D3 the third derivative, so that in the norm of the
+  // Hessian |D3| is about 2 sqrt(2 p) / (2 p_before) for predicted decreases p; the next step's value errs by D3 / 6 (2
+  // p)^{3/2}.
+  const V decrement = V(2.0) * maximum(n.predicted, V(0.0)), root = square_root(decrement);
+  const V third = V(other_directions) * root / maximum(predicted_before, V(1e-300));
+  const auto precise = whole_step && (third * decrement * root < V(6.0 * options.value_error));
+  const auto small_step = n.certified && ((n.predicted < V(options.finish)) || precise);
   const auto finished = small_step && accepted;
   const auto stopped = !accepted && small_step;
   const auto flat = accepted && !exact && (n.predicted < V(1e-10));  // a stationary point that is no certified minimum

@@ -11,6 +11,9 @@ namespace {
 /// Beyond so many columns the deviance is smooth: the several minima of small designs do not occur.
 constexpr int many_columns = 100;
 
+/// Of a replicate's deviance, a tenth of what it is promised to be right to.
+constexpr double value_error = 1e-9;
+
 /// Where several terms have correlated columns and one of them few levels, a second minimum in one replicate of a
 /// thousand is common, and too rare for the pilot: 2.5 of 10,000 with 6 and 7 levels and two columns each, none of
 /// 200,000 with 50 and 20 levels.
@@ -41,6 +44,7 @@ void choose_starts(kernels::BootstrapJob& job, bool refit, int null_starts, int 
   const std::uint64_t n = pilot_replicates(full);
   // Several columns a term make the deviance so flat in places that the last step must be smaller.
   const auto flat = [](const kernels::Shape& s) { return s.parameters > s.terms; };
+  job.null_options.value_error = job.full_options.value_error = value_error;
   if (flat(null)) job.null_options.finish = 1e-8;
   if (flat(full)) job.full_options.finish = 1e-8;
   std::array<ChunkBuffers, 2> runs;

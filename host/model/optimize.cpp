@@ -74,7 +74,7 @@ double gradient_norm_of(const kernels::Shape& s, const std::vector<double>& lamb
   for (int i = 0; i < s.parameters; ++i) {
     double g = n.x_gradient[i];
     for (int b = 0; b < s.terms; ++b)
-      if (i == kernels::bounded_coordinate(s.term[b]) && n.next.z[b] <= 1e-9) g = std::min(g, 0.0);
+      if (i == kernels::bounded_coordinate(s.term[b]) && n.next.w[b] <= 1e-9) g = std::min(g, 0.0);
     const double curvature = std::abs(n.x_hessian[kernels::triangle(i, i)]);
     norm = std::max(norm, std::abs(g) / std::sqrt(std::max(curvature, 1e-4)));
   }
