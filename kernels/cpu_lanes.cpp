@@ -2,6 +2,7 @@
 #include "kernels/ceiling.hpp"
 #include "kernels/cpu.hpp"
 #include "kernels/cpu_fixed.hpp"
+#include "kernels/shared_start.hpp"
 #include "kernels/tile.hpp"
 
 namespace batchlmm::kernels {
@@ -39,6 +40,37 @@ void fit(const FitJob& job) {
                 job.results});
 }
 
+/// Starting points of the null fits of one tile's replicates.
+template <class V>
+class TileStarts {
+public:
+  TileStarts(const BootstrapJob& job, std::uint64_t tiles) : null_(*job.null), shared_(job.null_shared) {
+    if (shared_ == nullptr) return;
+    Arena<V*> count{nullptr};
+    (void)make_shared_start_scratch(null_, count);
+    memory_ = aligned_array<V>(count.used + null_.lambdas);
+    starts_.resize(tiles * Lanes<V>::width * null_.lambdas);
+  }
+  void add(std::uint64_t tile, const V* response) {
+    if (shared_ == nullptr) return;
+    Arena<V*> arena{memory_.get()};
+    const auto scratch = make_shared_start_scratch(null_, arena);
+    V* lambda = arena.take(null_.lambdas);
+    shared_start<V>(null_, *shared_, response, scratch, lambda);
+    double* to = starts_.data() + tile * Lanes<V>::width * null_.lambdas;
+    for (int l = 0; l < Lanes<V>::width; ++l)
+      for (int i = 0; i < null_.lambdas; ++i) *to++ = lane(lambda[i], l);
+  }
+  [[nodiscard]] bool empty() const { return shared_ == nullptr; }
+  [[nodiscard]] const double* data() const { return starts_.data(); }
+
+private:
+  const Shape& null_;
+  const SharedStart* shared_;
+  Aligned<V> memory_;
+  std::vector<double> starts_;
+};
+
 void bootstrap(const BootstrapJob& job, BootstrapChunk& chunk) {
   using V = Pack<2>;
   constexpr int width = Lanes<V>::width;
@@ -46,6 +78,7 @@ void bootstrap(const BootstrapJob& job, BootstrapChunk& chunk) {
   const std::uint64_t tiles = (chunk.count + width - 1) / width;
   const std::size_t n0 = null.response, n1 = full.response;
   Aligned<V> null_response = aligned_array<V>(tiles * n0), full_response = aligned_array<V>(tiles * n1);
+  TileStarts<V> starts(job, tiles);
   {
     Aligned<V> scratch = aligned_array<V>(full.columns() + job.sampler.rows);
     for (std::uint64_t tile = 0; tile < tiles; ++tile) {
@@ -53,13 +86,15 @@ void bootstrap(const BootstrapJob& job, BootstrapChunk& chunk) {
       for (int l = 0; l < width; ++l) set_lane(replicate, l, chunk.first + tile * width + l);
       draw_replicate<V>(full, job.full_design, job.sampler, job.seed, replicate, full_response.get() + tile * n1,
                         null_response.get() + tile * n0, scratch.get(), scratch.get() + full.columns());
+      starts.add(tile, null_response.get() + tile * n0);
     }
   }
   const auto tiled = [](const Aligned<V>& responses, std::size_t n) {
     return TiledResponses{reinterpret_cast<const double*>(responses.get()), n * width, width};
   };
-  fit_items(null, {&job.null_design, nullptr, chunk.count, tiled(null_response, n0), job.null_starts, true, nullptr,
-                   job.null_starts, job.null_options, job.parameters, chunk.null});
+  fit_items(null, {&job.null_design, nullptr, chunk.count, tiled(null_response, n0),
+                   starts.empty() ? job.null_starts : starts.data(), starts.empty(), nullptr, job.null_starts,
+                   job.null_options, job.parameters, chunk.null});
   if (chunk.full.status == nullptr) return;
   std::vector<double> start(chunk.count * full.lambdas);
   for (std::uint64_t i = 0; i < chunk.count; ++i)

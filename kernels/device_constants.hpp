@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kernels/jobs.hpp"
+#include "kernels/shared_start.hpp"
 
 namespace batchlmm::kernels {
 
@@ -49,6 +50,20 @@ inline Design<double> on_device(const Design<double>& design, const Shape& s, De
   for (int t = 1; t <= s.stages; ++t)
     to.own_e[t] =
         constants.add(design.own_e[t], static_cast<std::size_t>(s.nodes[t]) * own_e_size(s.own[t], s.outer[t]));
+  return to;
+}
+
+inline SharedStart on_device(const SharedStart& shared, const Shape& s, DeviceConstants& constants) {
+  const std::size_t n = shared.columns, k = s.own[0], m = s.parameters;
+  SharedStart to = shared;
+  to.streamed = constants.add(shared.streamed, s.nodes[0] * k * (2 * k + n));
+  to.solve = constants.add(shared.solve, n * n);
+  to.cross = constants.add(shared.cross, shared.own * n);
+  to.offset = constants.add(shared.offset, m);
+  to.map = constants.add(shared.map, m * m);
+  to.l = constants.add(shared.l, s.lambdas);
+  to.pivot = constants.add(shared.pivot, s.lambdas);
+  to.w = constants.add(shared.w, s.terms);
   return to;
 }
 
@@ -94,6 +109,11 @@ inline DeviceBootstrap on_device(const BootstrapJob& job, DeviceConstants& const
   to.embed_map = constants.add(job.embed_map, map);
   to.embed_term = constants.add(job.embed_term, job.null->terms);
   to.embed_column = constants.add(job.embed_column, job.null->terms);
+  SharedStart shared;
+  if (job.null_shared != nullptr) {
+    shared = on_device(*job.null_shared, *job.null, constants);
+    to.null_shared = constants.add(&shared, 1);
+  }
   there.at = constants.add(&to, 1);
   return there;
 }

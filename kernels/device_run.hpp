@@ -170,6 +170,7 @@ void run_bootstrap(Device& device, const BootstrapJob& job, const BootstrapChunk
     fit.job.options = job.null_options;
     fit.job.parameters = job.parameters;
     fit.job.results = null_results;
+    fit.shared = there.job.null_shared;
     fit.response_item = 1;
     fit.response_element = items;
     fit.memory = memory;
@@ -186,6 +187,7 @@ void run_bootstrap(Device& device, const BootstrapJob& job, const BootstrapChunk
     fit.job.options = job.full_options;
     fit.job.results = full_results;
     fit.bootstrap = there.at;
+    fit.shared = nullptr;
     fit.null = null_results;
     device.fit(fit);
 

@@ -12,9 +12,10 @@ namespace batchlmm::kernels {
 /// How Newton's method is to go about a fit.
 struct NewtonOptions {
   double finish = 1e-7;      ///< take the step and stop when it predicts less than this decrease of the deviance
-  double value_error = 0;    ///< and where the error of the predicted deviance is surely below this (0: never)
   int max_evaluations = 80;  ///< a starting point
   int starts = 1;            ///< starting points tried in turn; the best optimum wins
+  /// The step is also the last one where the error of the deviance that it predicts is surely below this.
+  double value_error = 0;
 };
 
 /// How a fit ended. Values are those of batchlmm::Status.
@@ -52,14 +53,17 @@ struct FitJob {
   FitResults results;
 };
 
+struct SharedStart;
+
 /// A parametric-bootstrap likelihood-ratio test on a range of replicates.
 struct BootstrapJob {
   const Shape* null = nullptr;
   const Shape* full = nullptr;
   Design<double> null_design, full_design;
   Sampler sampler;
-  const double* null_starts = nullptr;  ///< null_options.starts x null->lambdas; the first is the generating value
-  const double* full_starts = nullptr;  ///< full_options.starts x full->lambdas; used after the null's optimum
+  const double* null_starts = nullptr;       ///< null_options.starts x null->lambdas; the first is the generating value
+  const double* full_starts = nullptr;       ///< full_options.starts x full->lambdas; used after the null's optimum
+  const SharedStart* null_shared = nullptr;  ///< null fits start a scoring step from its point, if not null
   /// Where the null's terms stand in the full model: term b of the null fills the columns column[b] .. of the full's
   /// term term[b], as map * lambda.
   const double* embed_map = nullptr;  ///< per null term k_full x k_null, row-major, one after the other

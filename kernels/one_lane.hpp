@@ -4,6 +4,7 @@
 #pragma once
 
 #include "kernels/replicate.hpp"
+#include "kernels/shared_start.hpp"
 #include "kernels/texts.hpp"
 
 namespace batchlmm::kernels {
@@ -27,6 +28,7 @@ struct FitArguments {
   std::size_t response_item = 0, response_element = 1;
   /// The full fit of a bootstrap: it starts from the null's optimum, which its own cannot exceed.
   const BootstrapJob* bootstrap = nullptr;
+  const SharedStart* shared = nullptr;  ///< items start a scoring step from its point, if not null
   FitResults null;
   double* memory = nullptr;  ///< fit_memory() doubles a thread, element by element
   std::size_t threads = 0;
@@ -45,6 +47,7 @@ inline std::size_t fit_memory(const Shape& shape) {
     Arena<Strided> count{};
     (void)make_workspace(sizes, count);
     (void)make_newton<double>(sizes, count);
+    (void)make_shared_start_scratch(shape, count);
     return count.used + shape.response;
   });
 }
@@ -68,6 +71,7 @@ BATCHLMM_FUNCTION inline void fit_one_lane(const FitArguments& a, std::size_t th
   const auto w = make_workspace(s, arena);
   Newton<double, Strided> n = make_newton<double>(s, arena);
   const Strided response = arena.take(s.response);
+  const auto start_scratch = make_shared_start_scratch(a.shape, arena);
   for (std::size_t i = 0; i < arena.used; ++i) arena.base[i] = 0.0;
 
   Design<double> design = job.design[0];
@@ -85,6 +89,10 @@ BATCHLMM_FUNCTION inline void fit_one_lane(const FitArguments& a, std::size_t th
   const auto start = [&](std::uint64_t i, int, const Strided& lambda) {
     if (a.bootstrap != nullptr) {
       full_start(*a.bootstrap, a.null.lambda + i * a.bootstrap->null->lambdas, lambda);
+      return;
+    }
+    if (a.shared != nullptr) {
+      shared_start<double>(a.shape, *a.shared, response, start_scratch, lambda);
       return;
     }
     const double* from = job.first_start + (job.one_start ? 0 : i * s.lambdas);

@@ -1,8 +1,11 @@
 #include "host/batch/streaming_engine.hpp"
 
+#include <cstdint>
+#include <numeric>
 #include <string>
 
 #include "batchlmm/error.hpp"
+#include "host/batch/chunk_buffers.hpp"
 #include "host/batch/cost.hpp"
 #include "host/batch/pilot.hpp"
 #include "host/batch/starts.hpp"
@@ -41,10 +44,27 @@ StreamingEngine::StreamingEngine(const BootstrapModels& models)
   job_.embed_term = term_.data();
   job_.embed_column = column_.data();
   job_.seed = models.seed;
+  shared_start_ = SharedStartData::make(null, null_starts_.data());
   require_memory(thread_bytes(), "the bootstrap of \"" + full.matrices().formula + "\" on one thread");
   choose_starts(job_, models.refit(), static_cast<int>(null_starts_.size() / null.shape().lambdas),
                 static_cast<int>(full_starts_.size() / full.shape().lambdas),
                 [this](kernels::BootstrapChunk& chunk) { kernels::cpu_kernels().bootstrap(job_, chunk); });
+  choose_first_start();
+}
+
+void StreamingEngine::choose_first_start() {
+  if (!shared_start_) return;
+  const std::uint64_t n = pilot_replicates(*job_.null) / 4;
+  const auto evaluations = [&](const kernels::SharedStart* shared) {
+    job_.null_shared = shared;
+    ChunkBuffers buffers;
+    buffers.resize(*job_.null, nullptr, 0, n, false);
+    kernels::cpu_kernels().bootstrap(job_, buffers.chunk);
+    return std::accumulate(buffers.null.evaluations.begin(), buffers.null.evaluations.end(), std::uint64_t{0});
+  };
+  // A scoring step takes about a fifth of an evaluation.
+  const std::uint64_t plain = evaluations(nullptr), scored = evaluations(&shared_start_->constants());
+  if (scored + n / 5 >= plain) job_.null_shared = nullptr;
 }
 
 std::uint64_t StreamingEngine::chunk_length(const Backend& backend) const {

@@ -7,6 +7,7 @@
 
 #include "host/batch/engine.hpp"
 #include "host/batch/sampler_data.hpp"
+#include "host/batch/shared_start.hpp"
 
 namespace batchlmm {
 
@@ -25,10 +26,15 @@ public:
   [[nodiscard]] const kernels::BootstrapJob& job() const { return job_; }
 
 private:
+  /// Whether null fits start a scoring step from the shared point (shared_start.hpp) or at it: what takes fewer
+  /// evaluations in a pilot.
+  void choose_first_start();
+
   bool refit_ = false;
   std::vector<double> null_starts_, full_starts_, map_;
   std::vector<int> term_, column_;
   std::unique_ptr<SamplerData> sampler_;
+  std::unique_ptr<const SharedStartData> shared_start_;
   kernels::BootstrapJob job_;
 };
 
