@@ -77,20 +77,20 @@ void bootstrap(const BootstrapJob& job, BootstrapChunk& chunk) {
   const Shape &null = *job.null, &full = *job.full;
   const std::uint64_t tiles = (chunk.count + width - 1) / width;
   const std::size_t n0 = null.response, n1 = full.response;
-  Aligned<V> null_response = aligned_array<V>(tiles * n0), full_response = aligned_array<V>(tiles * n1);
+  V *null_response = kept_array<V, 0>(tiles * n0), *full_response = kept_array<V, 1>(tiles * n1);
   TileStarts<V> starts(job, tiles);
   {
     Aligned<V> scratch = aligned_array<V>(full.columns() + job.sampler.rows);
     for (std::uint64_t tile = 0; tile < tiles; ++tile) {
       IntOf<V> replicate(0);
       for (int l = 0; l < width; ++l) set_lane(replicate, l, chunk.first + tile * width + l);
-      draw_replicate<V>(full, job.full_design, job.sampler, job.seed, replicate, full_response.get() + tile * n1,
-                        null_response.get() + tile * n0, scratch.get(), scratch.get() + full.columns());
-      starts.add(tile, null_response.get() + tile * n0);
+      draw_replicate<V>(full, job.full_design, job.sampler, job.seed, replicate, full_response + tile * n1,
+                        null_response + tile * n0, scratch.get(), scratch.get() + full.columns());
+      starts.add(tile, null_response + tile * n0);
     }
   }
-  const auto tiled = [](const Aligned<V>& responses, std::size_t n) {
-    return TiledResponses{reinterpret_cast<const double*>(responses.get()), n * width, width};
+  const auto tiled = [](const V* responses, std::size_t n) {
+    return TiledResponses{reinterpret_cast<const double*>(responses), n * width, width};
   };
   fit_items(null, {&job.null_design, nullptr, chunk.count, tiled(null_response, n0),
                    starts.empty() ? job.null_starts : starts.data(), starts.empty(), nullptr, job.null_starts,

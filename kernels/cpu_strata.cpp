@@ -83,10 +83,10 @@ void fit_records(const Shape& shape, const StrataModel& model, const V* records,
 
   results.beta = nullptr;  // not from a record
   std::vector<double> scratch(shape.lambdas);
-  const Aligned<V> first = aligned_array<V>(order.moments ? (items + width - 1) / width * shape.lambdas : 0);
+  V* const first = kept_array<V, 2>(order.moments ? (items + width - 1) / width * shape.lambdas : 0);
   if (order.moments)
     for (std::uint64_t tile = 0; tile < (items + width - 1) / width; ++tile)
-      moment_start<V>(s, model, records + tile * model.record, starts, first.get() + tile * shape.lambdas, w.gradient);
+      moment_start<V>(s, model, records + tile * model.record, starts, first + tile * shape.lambdas, w.gradient);
   std::uint64_t next = 0;
   const auto take = [&](std::uint64_t& i) {
     if (next == items) return false;
@@ -107,7 +107,7 @@ void fit_records(const Shape& shape, const StrataModel& model, const V* records,
       s, w, n, [&] { return evaluate_strata<V>(s, model, record, w, x, true); }, take, load,
       [&](std::uint64_t i, int l, V* lambda) {
         if (!order.moments) return order.start(i, l, lambda, scratch.data());
-        const V* from = first.get() + i / width * shape.lambdas;
+        const V* from = first + i / width * shape.lambdas;
         for (int q = 0; q < shape.lambdas; ++q) set_lane(lambda[q], l, lane(from[q], static_cast<int>(i % width)));
       },
       [&](std::uint64_t i) { return order.limit(i); }, starts, options, parameters, results);
@@ -144,7 +144,7 @@ void bootstrap_chunk(const StrataJob& job, BootstrapChunk& chunk) {
   const bool refit = chunk.full.status == nullptr;
   const std::uint64_t tiles = (chunk.count + width - 1) / width;
   const std::size_t n0 = job.null.record, n1 = refit ? 0 : job.full.record;
-  const Aligned<V> null_records = aligned_array<V>(tiles * n0), full_records = aligned_array<V>(tiles * n1);
+  V *null_records = kept_array<V, 0>(tiles * n0), *full_records = kept_array<V, 1>(tiles * n1);
   {
     const Aligned<V> scratch = aligned_array<V>(strata_draw_scratch(job.sampler));
     StrataSampler sampler = job.sampler;
@@ -152,15 +152,15 @@ void bootstrap_chunk(const StrataJob& job, BootstrapChunk& chunk) {
     for (std::uint64_t tile = 0; tile < tiles; ++tile) {
       IntOf<V> replicate(0);
       for (int l = 0; l < width; ++l) set_lane(replicate, l, chunk.first + tile * width + l);
-      draw_strata<V>(sampler, job.job.seed, replicate, null_records.get() + tile * n0, full_records.get() + tile * n1,
+      draw_strata<V>(sampler, job.job.seed, replicate, null_records + tile * n0, full_records + tile * n1,
                      scratch.get());
     }
   }
   const BootstrapJob& j = job.job;
-  fit_model<V>(null, job.null, null_records.get(), chunk.count, {&job, nullptr, job.null_moments}, j.null_starts,
+  fit_model<V>(null, job.null, null_records, chunk.count, {&job, nullptr, job.null_moments}, j.null_starts,
                j.null_options, j.parameters, chunk.null);
   if (refit) return;
-  fit_model<V>(full, job.full, full_records.get(), chunk.count, {&job, &chunk.null, job.full_moments}, j.full_starts,
+  fit_model<V>(full, job.full, full_records, chunk.count, {&job, &chunk.null, job.full_moments}, j.full_starts,
                j.full_options, j.parameters, chunk.full);
 }
 

@@ -496,7 +496,8 @@ BATCHLMM_INLINE MaskOf<V> newton_trip(const S& s, const W& w, Newton<V, A>& n, c
   // p)^{3/2}.
   const V decrement = V(2.0) * maximum(n.predicted, V(0.0)), root = square_root(decrement);
   const V third = V(other_directions) * root / maximum(predicted_before, V(1e-300));
-  const auto precise = whole_step && (third * decrement * root < V(6.0 * options.value_error));
+  const auto precise =
+      whole_step && (predicted_before < V(1.0)) && (third * decrement * root < V(6.0 * options.value_error));
   const auto small_step = n.certified && ((n.predicted < V(options.finish)) || precise);
   const auto finished = small_step && accepted;
   const auto stopped = !accepted && small_step;

@@ -27,6 +27,19 @@ Aligned<V> aligned_array(std::size_t n) {
   if (p == nullptr) throw std::bad_alloc();
   return Aligned<V>(static_cast<V*>(p));
 }
+/// An array that the thread keeps for its next chunk: given back to the system it would be paged in anew each time.
+/// @tparam use  each has an array of its own
+template <class V, int use>
+V* kept_array(std::size_t n) {
+  thread_local Aligned<V> memory;
+  thread_local std::size_t size = 0;
+  if (n > size || memory == nullptr) {
+    size = 0;
+    memory = aligned_array<V>(n);
+    size = n;
+  }
+  return memory.get();
+}
 
 /// Responses of many items: element e of item i stands at at[i / lanes * tile + e * lanes + i % lanes].
 struct TiledResponses {

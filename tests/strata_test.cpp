@@ -328,11 +328,13 @@ TEST(Strata, FindsTheBestOptimum) {
     run(best_null, best_full);
 
     int wrong = 0, uncertified = 0;
+    double excess = 0;
     for (std::uint64_t i = 0; i < n; ++i) {
+      excess = std::max({excess, null.deviance[i] - best_null.deviance[i], full.deviance[i] - best_full.deviance[i]});
       wrong += null.deviance[i] > best_null.deviance[i] + 1e-8 || full.deviance[i] > best_full.deviance[i] + 1e-8;
       uncertified += null.status[i] > 1 || full.status[i] > 1;
     }
-    EXPECT_EQ(wrong, 0) << name;
+    EXPECT_EQ(wrong, 0) << name << ": above by " << excess;
     EXPECT_EQ(uncertified, 0) << name;
   }
 }
