@@ -16,8 +16,7 @@ void fit_items(const Shape& shape, const FitItems& job) {
       if (const FitTiles fixed = find(shape); fixed != nullptr) return fixed(shape, job);
   with_text(text_kind(shape), [&](auto text) {
     using Text = decltype(text);
-    // Two vectors a lane-tile hide the latency of the scalar recurrences where the streamed factor has one column.
-    using V = Pack<std::is_same_v<Text, StreamingText<0>> ? 1 : 2>;
+    using V = Pack<Text::vectors>;
     if (job.design_of != nullptr)
       Tile<Pack<1>, Pack<1>, Text>(shape).fit(job);
     else

@@ -57,7 +57,7 @@ public:
     check(cudaGetDevice(&device_), "cudaGetDevice");
     int multiprocessors = 0, most_blocks = 1;
     check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device_), "cudaDeviceGetAttribute");
-    for (const TextKind kind : {TextKind::general, TextKind::one_column, TextKind::crossed_intercepts})
+    for (const TextKind kind : text_kinds)
       with_text(kind, [&](auto text) {
         int n = 0;
         check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&n, fit_kernel<decltype(text)>, block_threads, 0),

@@ -15,9 +15,11 @@
 #if defined(__CUDACC__)
 #define BATCHLMM_INLINE __host__ __device__ __forceinline__
 #define BATCHLMM_FUNCTION __host__ __device__
+#define BATCHLMM_INLINE_LAMBDA
 #else
 #define BATCHLMM_INLINE inline __attribute__((always_inline))
 #define BATCHLMM_FUNCTION
+#define BATCHLMM_INLINE_LAMBDA __attribute__((always_inline))  // between a lambda's parameters and its body
 #endif
 
 #ifndef BATCHLMM_ISA
@@ -77,6 +79,12 @@ BATCHLMM_INLINE std::uint64_t multiply_low(std::uint64_t a, std::uint64_t b) {
 }
 /// An integer below 2^53 as a double.
 BATCHLMM_INLINE double to_double(std::uint64_t a) { return static_cast<double>(a); }
+
+/// `a`, loaded once: see the one for Packs.
+template <class V>
+BATCHLMM_INLINE V in_register(const V& a) {
+  return a;
+}
 
 #if !defined(__CUDACC__)
 // ---------------------------------------------------------------- V = Pack of NV native vectors
@@ -328,6 +336,19 @@ BATCHLMM_INLINE Pack<NV> to_double(const PackInt<NV>& a) {
   // Below 2^53 a signed conversion is exact, and cheaper than an unsigned one.
   for (int i = 0; i < NV; ++i) r.v[i] = __builtin_convertvector((NativeMask)a.v[i], NativeReal);
   return r;
+}
+/// `a`, loaded once: GCC would take an array's entry from memory anew at each of a few uses, and loads are what limits
+/// sums of products.
+template <int NV>
+BATCHLMM_INLINE Pack<NV> in_register(Pack<NV> a) {
+  for (int i = 0; i < NV; ++i) {
+#if defined(__AVX512F__)
+    asm("" : "+v"(a.v[i]));  // NOLINT(hicpp-no-assembler): no instruction
+#else
+    asm("" : "+x"(a.v[i]));  // NOLINT(hicpp-no-assembler)
+#endif
+  }
+  return a;
 }
 #endif  // !__CUDACC__
 

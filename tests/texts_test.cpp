@@ -1,5 +1,5 @@
-// The texts of the evaluation agree: the one for crossed intercepts with the general elimination to rounding, sizes
-// known at compile time with sizes known at run time to the bit.
+// The texts of the evaluation agree: those for crossed terms with the general elimination to rounding, sizes known at
+// compile time with sizes known at run time to the bit.
 #include "kernels/texts.hpp"
 
 #include <gtest/gtest.h>
@@ -80,6 +80,66 @@ TEST(Texts, CrossedInterceptsAreTheGeneralElimination) {
     }
 }
 
+/// The model, with one column less in the first or the second term.
+std::shared_ptr<ModelMatrices> without_slope(const ModelMatrices& m, int term) {
+  auto less = std::make_shared<ModelMatrices>(m);
+  RandomTerm& t = less->random[term];
+  t.z = t.z.leftCols(t.z.cols() - 1).eval();
+  t.names.pop_back();
+  return less;
+}
+
+/// Evaluations by the text of these columns and by the general elimination agree.
+/// @return whether the model has the text
+template <int K1, int K2>
+bool expect_crossed_terms(const std::shared_ptr<const ModelMatrices>& m, Method method, std::mt19937_64& rng) {
+  const Model model(m, method);
+  const kernels::Shape& s = model.shape();
+  if (!kernels::is_crossed_terms<K1, K2>(s)) return false;
+  const std::vector<double> response = model.response(model.matrices().y);
+  std::normal_distribution<double> normal;
+  for (const double scale : {0.0, 0.1, 1.0, 30.0})
+    for (const bool singular : {false, true}) {
+      SCOPED_TRACE(testing::Message() << "at " << scale << (singular ? ", singular" : ""));
+      std::vector<double> lambda(s.lambdas);
+      for (double& x : lambda) x = scale * normal(rng);
+      if (singular)
+        for (int b = 0; b < s.terms; ++b)
+          for (int i = 0; i < s.term[b].k; ++i) lambda[s.term[b].lambda + (i + 1) * s.term[b].k - 1] = 0;
+
+      const Outcome crossed = evaluate_by<kernels::CrossedTermsText<K1, K2>>(model, response, lambda);
+      const Outcome general = evaluate_by<kernels::StreamingText<0>>(model, response, lambda);
+
+      EXPECT_NEAR(crossed.deviance, general.deviance, 1e-10 * (1 + std::abs(general.deviance)));
+      EXPECT_NEAR(crossed.r2, general.r2, 1e-10 * general.r2);
+      expect_near(crossed.beta, general.beta, 1e-9, "beta");
+      expect_near(crossed.gradient, general.gradient, 1e-9, "gradient");
+      expect_near(crossed.hessian, general.hessian, 1e-8, "hessian");
+      expect_near(crossed.information, general.information, 1e-8, "information");
+    }
+  return true;
+}
+
+TEST(Texts, CrossedTermsAreTheGeneralElimination) {
+  std::mt19937_64 rng(5);
+  int of_2_2 = 0, of_2_1 = 0, of_1_2 = 0;
+  for (Kind kind : {Kind::crossed, Kind::partially_crossed})
+    for (Method method : {Method::ml, Method::reml})
+      for (std::uint64_t seed = 0; seed < 20; ++seed) {
+        SCOPED_TRACE(testing::Message() << static_cast<int>(kind) << " seed " << seed << ", REML "
+                                        << (method == Method::reml));
+        const auto m = oracle::random_model(kind, 2, seed);
+        of_2_2 += expect_crossed_terms<2, 2>(m, method, rng);
+        of_2_1 += expect_crossed_terms<2, 1>(m, method, rng);
+        if (kind != Kind::crossed) continue;
+        of_2_1 += expect_crossed_terms<2, 1>(without_slope(*m, 1), method, rng);
+        of_1_2 += expect_crossed_terms<1, 2>(without_slope(*m, 0), method, rng);
+      }
+  EXPECT_GT(of_2_2, 30);
+  EXPECT_GT(of_2_1, 10);
+  EXPECT_GT(of_1_2, 10);
+}
+
 /// Fits by the lanes of every instruction set, whatever text they take, have the bits of `Text` on doubles.
 template <class Text>
 void expect_lanes_have_the_bits(const Model& model, const std::shared_ptr<const ModelMatrices>& matrices) {
@@ -138,13 +198,17 @@ TEST(Texts, SizesKnownAtCompileTimeChangeNoBitOfSingleFactors) {
       }
 }
 
-TEST(Texts, SizesKnownAtCompileTimeChangeNoBitOfCrossedFactors) {
+TEST(Texts, LanesChangeNoBitOfCrossedFactors) {
   const Table table = read_table(std::string(BATCHLMM_TEST_DATA) + "/politeness.csv");
   for (const char* fixed : {"gender", "attitude + gender"}) {
     const auto slopes = std::make_shared<ModelMatrices>(model_matrices(
         parse_formula("frequency ~ " + std::string(fixed) + " + (1 + attitude|subject) + (1 + attitude|scenario)"),
         table));
-    expect_lanes_have_the_bits<kernels::StreamingText<0>>(Model(slopes, Method::ml), slopes);
+    for (Method method : {Method::ml, Method::reml})
+      expect_lanes_have_the_bits<kernels::CrossedTermsText<2, 2>>(Model(slopes, method), slopes);
+    const auto one_slope = std::make_shared<ModelMatrices>(model_matrices(
+        parse_formula("frequency ~ " + std::string(fixed) + " + (1|subject) + (1 + attitude|scenario)"), table));
+    expect_lanes_have_the_bits<kernels::CrossedTermsText<2, 1>>(Model(one_slope, Method::ml), one_slope);
     const auto intercepts = std::make_shared<ModelMatrices>(
         model_matrices(parse_formula("frequency ~ " + std::string(fixed) + " + (1|subject) + (1|scenario)"), table));
     expect_lanes_have_the_bits<kernels::CrossedText>(Model(intercepts, Method::ml), intercepts);

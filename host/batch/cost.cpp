@@ -139,11 +139,43 @@ UpAndDown crossed_intercepts(const Shape& s) {
   return cost;
 }
 
+/// kernels/crossed_terms.hpp
+UpAndDown crossed_terms(const Shape& s) {
+  const double J = s.nodes[0], L = s.term[1].levels, k1 = s.own[0], k2 = s.term[1].k, m1 = triangle(k1),
+               m2 = triangle(k2), streamed = J * k1, n = L * k2, p = s.p, outer = 1 + p, x = s.reml ? p : 0;
+  // Sums of products with the levels before, or after, of one row; and of Z_2's rows with each other.
+  const double row = 0.5 * n * (n - k2), rows = L * (L - 1) * (L - 2) / 6 * k2 * k2 * k2 + k2 * row;
+  UpAndDown cost;
+  cost.value = J * (k1 * m1 + m1 * (k1 + 1) / 2 + k1 * k1 * (k1 + 5) / 3 + k1 * m1 + 3 * k1);  // a level's L, Y, B
+  cost.value += J * (n + outer) * (m1 + k1 * k1);                                              // F and U
+  cost.value += streamed * (triangle(outer) + outer * n + 0.5 * n * (n + k2));                 // Gamma
+  cost.value += (streamed + outer) * row + 2 * rows - k2 * row;                                // what levels take
+  cost.value += L * ((streamed + outer + n - k2) * 2 * k2 * k2 + 5 * k2 * k2 * k2 + 5 * k2);
+  cost.value += triangle(outer) * n;
+  cost.derivatives = outer * (streamed * n + row);                                       // Z'W[y | X]
+  cost.derivatives += (streamed + n) * (p + triangle(p)) + J * m1 + L * m2;              // c, L_x^{-1}X'WZ
+  if (!s.reml) cost.derivatives += p * (J * k1 * k1 + L * k2 * k2 + triangle(m1 + m2));  // what X takes
+  cost.derivatives += streamed * row + rows + k1 * k1 * triangle(J) * n;                 // blocks of Q
+  cost.derivatives += x * (L * J * k1 * k2 + triangle(L) * k2 * k2 + triangle(J) * k1 * k1);
+  const auto sums = [](double blocks, double level_rows, double k, double l) {
+    const double mk = triangle(k), ml = triangle(l);
+    return blocks * (mk * ml + (mk - k) * (ml - l) + k * l * l) + level_rows * ml * k * k;
+  };
+  cost.derivatives += sums(triangle(J), J, k1, k1) + sums(triangle(L), L, k2, k2) + sums(L * J, L, k2, k1);
+  cost.derivatives += J * (k1 * k1 + m1) + L * (k2 * k2 + m2) + 8 * triangle(m1 + m2);
+  return cost;
+}
+
+bool is_crossed_terms(const Shape& s) {
+  return kernels::is_crossed_terms<1, 2>(s) || kernels::is_crossed_terms<2, 1>(s) || kernels::is_crossed_terms<2, 2>(s);
+}
+
 }  // namespace
 
 StreamingCost streaming_cost(const Shape& s) {
-  if (kernels::is_crossed_intercepts(s)) {
-    const UpAndDown random = crossed_intercepts(s), fixed = fixed_effects(s);
+  if (kernels::is_crossed_intercepts(s) || is_crossed_terms(s)) {
+    const UpAndDown random = kernels::is_crossed_intercepts(s) ? crossed_intercepts(s) : crossed_terms(s),
+                    fixed = fixed_effects(s);
     const double value = random.value + fixed.value + 60;
     return {value, value + random.derivatives, newton_step(s)};
   }
@@ -174,8 +206,10 @@ std::size_t lane_doubles(const Shape& s) {
 }
 
 double tile_bytes(const Shape& s, bool own_designs) {
-  // Tiles of one streamed column are two vectors wide, others one; designs of their own are one vector wide.
-  const int widest = kernels::cpu_kernels().lanes, lanes = s.own[0] == 1 && !own_designs ? widest : widest / 2;
+  // Designs of their own are one vector wide.
+  const int vectors =
+      own_designs ? 1 : kernels::with_text(kernels::text_kind(s), [](auto text) { return text.vectors; });
+  const int lanes = kernels::cpu_kernels().lanes / 2 * vectors;
   return 8.0 * lanes * static_cast<double>(lane_doubles(s) + (own_designs ? design_doubles(s) : 0));
 }
 
