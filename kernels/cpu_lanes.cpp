@@ -34,6 +34,7 @@ void fit(const FitJob& job) {
                 job.one_start,
                 nullptr,
                 job.starts,
+                nullptr,
                 job.options,
                 job.parameters,
                 job.results});
@@ -91,15 +92,18 @@ void bootstrap(const BootstrapJob& job, BootstrapChunk& chunk) {
   const auto tiled = [](const V* responses, std::size_t n) {
     return TiledResponses{reinterpret_cast<const double*>(responses), n * width, width};
   };
+  FitResults null_results = chunk.null;
+  std::vector<std::uint8_t> several(tells_minima(job) && chunk.full.status != nullptr ? chunk.count : 0);
+  if (!several.empty()) null_results.several = several.data();
   fit_items(null, {&job.null_design, nullptr, chunk.count, tiled(null_response, n0),
-                   starts.empty() ? job.null_starts : starts.data(), starts.empty(), nullptr, job.null_starts,
-                   job.null_options, job.parameters, chunk.null});
+                   starts.empty() ? job.null_starts : starts.data(), starts.empty(), nullptr, job.null_starts, nullptr,
+                   job.null_options, job.parameters, null_results});
   if (chunk.full.status == nullptr) return;
   std::vector<double> start(chunk.count * full.lambdas);
   for (std::uint64_t i = 0; i < chunk.count; ++i)
     full_start(job, chunk.null.lambda + i * null.lambdas, start.data() + i * full.lambdas);
   fit_items(full, {&job.full_design, nullptr, chunk.count, tiled(full_response, n1), start.data(), false,
-                   chunk.null.deviance, job.full_starts, job.full_options, job.parameters, chunk.full});
+                   chunk.null.deviance, job.full_starts, &null_results, job.full_options, job.parameters, chunk.full});
 }
 
 std::size_t scratch(const Shape& shape) {

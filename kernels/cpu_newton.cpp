@@ -100,6 +100,7 @@ bool trip(const Shape& s, OneNewton& one, double deviance, double r2, bool ok, c
     move(n.best_certified, one.best_certified);
   };
   each([](auto& here, const auto& there) { here = there; });
+  n.runs = options.starts;
   const Derivatives w{one.lambda, one.gradient, one.hessian, one.information};
   const Evaluation<double> e{deviance, r2, ok};
   const bool done = newton_trip(s, w, n, e, true, options, starts);

@@ -110,6 +110,7 @@ void fit_records(const Shape& shape, const StrataModel& model, const V* records,
         const V* from = first + i / width * shape.lambdas;
         for (int q = 0; q < shape.lambdas; ++q) set_lane(lambda[q], l, lane(from[q], static_cast<int>(i % width)));
       },
+      [&](std::uint64_t i) { return order.null == nullptr ? options.starts : full_runs(*order.null, i, options); },
       [&](std::uint64_t i) { return order.limit(i); }, starts, options, parameters, results);
 }
 
@@ -157,10 +158,13 @@ void bootstrap_chunk(const StrataJob& job, BootstrapChunk& chunk) {
     }
   }
   const BootstrapJob& j = job.job;
+  FitResults null_results = chunk.null;
+  std::vector<std::uint8_t> several(tells_minima(j) && !refit ? chunk.count : 0);
+  if (!several.empty()) null_results.several = several.data();
   fit_model<V>(null, job.null, null_records, chunk.count, {&job, nullptr, job.null_moments}, j.null_starts,
-               j.null_options, j.parameters, chunk.null);
+               j.null_options, j.parameters, null_results);
   if (refit) return;
-  fit_model<V>(full, job.full, full_records, chunk.count, {&job, &chunk.null, job.full_moments}, j.full_starts,
+  fit_model<V>(full, job.full, full_records, chunk.count, {&job, &null_results, job.full_moments}, j.full_starts,
                j.full_options, j.parameters, chunk.full);
 }
 

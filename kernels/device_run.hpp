@@ -70,6 +70,7 @@ void for_each_result(const FitResults& r, const Shape& s, bool parameters, const
   f(&FitResults::lambda, static_cast<std::size_t>(s.lambdas));
   if (r.boundary != nullptr) f(&FitResults::boundary, std::size_t{1});
   if (r.evaluations != nullptr) f(&FitResults::evaluations, std::size_t{1});
+  if (r.several != nullptr) f(&FitResults::several, std::size_t{1});
   if (parameters && r.beta != nullptr) f(&FitResults::beta, static_cast<std::size_t>(s.p));
   if (parameters && r.r2 != nullptr) f(&FitResults::r2, std::size_t{1});
 }
@@ -128,7 +129,10 @@ template <class Device>
 void run_bootstrap(Device& device, const BootstrapJob& job, const BootstrapChunk& chunk) {
   if (chunk.count == 0) return;
   const Shape &null = *job.null, &full = *job.full;
-  const MemoryNeed need = memory_need(job, chunk.null, chunk.full);
+  FitResults null_out = chunk.null;
+  std::vector<std::uint8_t> several(tells_minima(job) && chunk.full.status != nullptr ? chunk.count : 0);
+  if (!several.empty()) null_out.several = several.data();
+  const MemoryNeed need = memory_need(job, null_out, chunk.full);
   const std::size_t resident = device.resident_threads();
   const Piece piece =
       reserve(device, {chunk.count, static_cast<std::size_t>(std::min<std::uint64_t>(resident, chunk.count))}, need);
@@ -139,7 +143,7 @@ void run_bootstrap(Device& device, const BootstrapJob& job, const BootstrapChunk
   DeviceArrays arrays(device.memory(), constants.bytes().size());
   auto* null_response = arrays.take<double>(piece.items * null.response);
   auto* full_response = arrays.take<double>(piece.items * full.response);
-  const FitResults null_results = take_results(arrays, chunk.null, null, job.parameters, piece.items);
+  const FitResults null_results = take_results(arrays, null_out, null, job.parameters, piece.items);
   const bool refit = chunk.full.status == nullptr;
   const FitResults full_results =
       refit ? FitResults{} : take_results(arrays, chunk.full, full, job.parameters, piece.items);
@@ -176,7 +180,7 @@ void run_bootstrap(Device& device, const BootstrapJob& job, const BootstrapChunk
     fit.memory = memory;
     fit.threads = piece.threads;
     device.fit(fit);
-    read_results(device, null_results, chunk.null, null, job.parameters, begin, items);
+    read_results(device, null_results, null_out, null, job.parameters, begin, items);
     if (refit) continue;
 
     fit.shape = there.full;
@@ -203,7 +207,7 @@ std::uint64_t chunk_items(Device& device, const BootstrapJob& job) {
   std::uint8_t status = 0;
   std::uint32_t boundary = 0;
   std::uint16_t evaluations = 0;
-  const FitResults all{&status, &none, &none, &boundary, &evaluations, &none, &none};
+  const FitResults all{&status, &none, &none, &boundary, &evaluations, &none, &none, &status};
   const MemoryNeed need = memory_need(job, all, all);
   const std::size_t threads = device.resident_threads(), usable = device.usable_bytes();
   Piece piece{std::min<std::uint64_t>(items_a_thread * threads, most), threads};

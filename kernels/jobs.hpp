@@ -16,6 +16,8 @@ struct NewtonOptions {
   int starts = 1;            ///< starting points tried in turn; the best optimum wins
   /// The step is also the last one where the error of the deviance that it predicts is surely below this.
   double value_error = 0;
+  /// Not 0: starting points of a full fit whose null had one minimum only.
+  int lone_starts = 0;
 };
 
 /// How a fit ended. Values are those of batchlmm::Status.
@@ -34,8 +36,9 @@ struct FitResults {
   double* lambda = nullptr;           ///< items x shape.lambdas
   std::uint32_t* boundary = nullptr;  ///< bit b: the kernels' term b is singular
   std::uint16_t* evaluations = nullptr;
-  double* beta = nullptr;  ///< items x p, in X's gauge
-  double* r2 = nullptr;    ///< penalized residual sum of squares
+  double* beta = nullptr;           ///< items x p, in X's gauge
+  double* r2 = nullptr;             ///< penalized residual sum of squares
+  std::uint8_t* several = nullptr;  ///< 1 where runs from different starting points ended at different minima
 };
 
 /// Many fits of one shape: one design, or one design an item.

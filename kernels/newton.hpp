@@ -31,6 +31,8 @@ struct Newton : NewtonScratch<A> {
   A direction;    ///< m
   A best_lambda;  ///< the best optimum of the starts so far
   V f, slope, predicted, t, best, evaluations, total_evaluations, start, bumps;
+  V runs;           ///< starting points to try
+  V worst;          ///< largest deviance that a run ended at
   MaskOf<V> fresh;  ///< the proposal is a starting point: accepted whatever its value
   MaskOf<V> certified, best_certified;
 };
@@ -75,15 +77,19 @@ BATCHLMM_FUNCTION inline Newton<V, A> make_newton(const S& s, Arena<A>& arena) {
   n.direction = arena.take(s.parameters);
   n.best_lambda = arena.take(s.lambdas);
   n.f = n.slope = n.predicted = n.best = n.evaluations = n.total_evaluations = n.start = n.bumps = V(0.0);
-  n.t = V(1.0);
+  n.t = n.runs = V(1.0);
+  n.worst = V(-1e300);
   n.fresh = V(0.0) <= V(0.0);
   n.certified = n.best_certified = V(1.0) <= V(0.0);
   return n;
 }
 
 /// Starts lane l anew; its w.lambda holds the starting point.
+/// @param runs  starting points to try, this one included
 template <class V, class A>
-BATCHLMM_INLINE void begin_lane(Newton<V, A>& n, int l) {
+BATCHLMM_INLINE void begin_lane(Newton<V, A>& n, int l, int runs) {
+  set_lane(n.runs, l, static_cast<double>(runs));
+  set_lane(n.worst, l, -1e300);
   set_lane(n.fresh, l, true);
   set_lane(n.certified, l, false);
   set_lane(n.best_certified, l, false);
@@ -406,6 +412,17 @@ BATCHLMM_INLINE MaskOf<V> bounded_step(const S& s, const NewtonScratch<A>& n, co
   return definite;
 }
 
+/// Whether lane l's runs ended at different deviances.
+template <class V, class A>
+BATCHLMM_INLINE bool several_minima(const Newton<V, A>& n, int l) {
+  return lane(n.worst, l) > lane(n.best, l) + 1e-6;
+}
+
+/// A later run that comes so near to a minimum that it can be told by its deviance from the best one before is not
+/// followed to its end where it is the same (with options.value_error only): predicted decrease below the first,
+/// difference below the second times it.
+inline constexpr double near_a_minimum = 1e-2, same_deviance = 3e-3;
+
 /// How much larger than along the last step the third derivative may be in other directions.
 inline constexpr double other_directions = 10;
 
@@ -503,7 +520,10 @@ BATCHLMM_INLINE MaskOf<V> newton_trip(const S& s, const W& w, Newton<V, A>& n, c
   const auto stopped = !accepted && small_step;
   const auto flat = accepted && !exact && (n.predicted < V(1e-10));  // a stationary point that is no certified minimum
   const auto exhausted = (n.evaluations >= V(double(options.max_evaluations))) || (!accepted && (n.t < V(1e-9)));
-  const auto run_done = alive && (finished || stopped || flat || exhausted || broken);
+  const auto same = V(options.value_error) > V(0.0) && accepted && n.certified && n.best_certified &&
+                    (n.predicted < V(near_a_minimum)) &&
+                    (absolute(n.f - n.predicted - n.best) < V(same_deviance) * n.predicted);
+  const auto run_done = alive && (finished || stopped || flat || exhausted || broken || same);
 
   n.t = select(stopped, V(0.0), n.t);
   from_coordinates<V>(s, n.base, n.direction, select(run_done && !finished, V(0.0), n.t), w.lambda);
@@ -511,7 +531,8 @@ BATCHLMM_INLINE MaskOf<V> newton_trip(const S& s, const W& w, Newton<V, A>& n, c
 
   // This run's optimum, if it is the best so far.
   const V value = select(finished, n.f - n.predicted, n.f);
-  const auto better = run_done && !broken && (value < n.best);
+  const auto better = run_done && !broken && !same && (value < n.best);
+  n.worst = select(run_done && !broken && !same, maximum(n.worst, value), n.worst);
   const auto certified = finished || stopped;
   for (int i = 0; i < s.lambdas; ++i) n.best_lambda[i] = select(better, V(w.lambda[i]), V(n.best_lambda[i]));
   const auto improved = better && (value < n.best - V(1e-9));
@@ -521,7 +542,7 @@ BATCHLMM_INLINE MaskOf<V> newton_trip(const S& s, const W& w, Newton<V, A>& n, c
   // Another run: from the next starting point; or, from a stationary point that is no minimum, from a little inside the
   // cone.
   n.start = select(run_done, n.start + V(1.0), n.start);
-  const auto more_starts = run_done && (n.start < V(double(options.starts)));
+  const auto more_starts = run_done && (n.start < n.runs);
   const auto bump = run_done && !more_starts && improved && flat && (n.bumps < V(3.0));
   for (int c = 1; c < options.starts; ++c) {
     const auto here = more_starts && (n.start > V(c - 0.5)) && (n.start < V(c + 0.5));

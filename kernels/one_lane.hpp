@@ -98,11 +98,14 @@ BATCHLMM_FUNCTION inline void fit_one_lane(const FitArguments& a, std::size_t th
     const double* from = job.first_start + (job.one_start ? 0 : i * s.lambdas);
     for (int q = 0; q < s.lambdas; ++q) lambda[q] = from[q];
   };
+  const auto runs = [&](std::uint64_t i) {
+    return a.bootstrap != nullptr ? full_runs(a.null, i, job.options) : job.options.starts;
+  };
   const auto limit = [&](std::uint64_t i) {
     return a.bootstrap != nullptr ? a.null.deviance[i] : std::numeric_limits<double>::infinity();
   };
   const auto evaluate_lane = [&] { return Text::template evaluate_lanes<double>(s, design, response, w); };
-  fit_lanes<double>(s, w, n, evaluate_lane, take, load, start, limit, job.starts, job.options, job.parameters,
+  fit_lanes<double>(s, w, n, evaluate_lane, take, load, start, runs, limit, job.starts, job.options, job.parameters,
                     job.results);
 }
 

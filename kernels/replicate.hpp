@@ -56,6 +56,7 @@ BATCHLMM_INLINE void record_failure(const S& s, FitStatus status, std::uint64_t 
   r.deviance[i] = nan;
   for (int q = 0; q < s.lambdas; ++q) r.lambda[i * s.lambdas + q] = nan;
   if (r.boundary != nullptr) r.boundary[i] = 0;
+  if (r.several != nullptr) r.several[i] = 0;
   if (r.evaluations != nullptr) r.evaluations[i] = 0;
   if (r.r2 != nullptr) r.r2[i] = nan;
   if (r.beta != nullptr)
@@ -80,7 +81,18 @@ BATCHLMM_INLINE void record_optimum(const S& s, const Newton<V, A>& n, int l, st
   r.deviance[i] = lane(n.best, l);
   for (int q = 0; q < s.lambdas; ++q) r.lambda[i * s.lambdas + q] = lane(n.best_lambda[q], l);
   if (r.boundary != nullptr) r.boundary[i] = boundary;
+  if (r.several != nullptr) r.several[i] = several_minima(n, l) ? 1 : 0;
   if (r.evaluations != nullptr) r.evaluations[i] = static_cast<std::uint16_t>(lane(n.total_evaluations, l));
+}
+
+/// Whether the null fits have to tell where they found several minima.
+BATCHLMM_INLINE bool tells_minima(const BootstrapJob& job) {
+  return job.null_options.starts > 1 && job.full_options.lone_starts > 0;
+}
+
+/// Starting points of item i's full fit.
+BATCHLMM_INLINE int full_runs(const FitResults& null, std::uint64_t i, const NewtonOptions& options) {
+  return null.several != nullptr && null.several[i] == 0 ? options.lone_starts : options.starts;
 }
 
 /// Fits item after item on all lanes of V, one evaluation of all lanes a trip; a finished lane takes the next item.
@@ -92,12 +104,15 @@ BATCHLMM_INLINE void record_optimum(const S& s, const Newton<V, A>& n, int l, st
 /// @param load      load(item, lane): puts the item's response vector (and design) into the lane; false when the
 /// response is not finite
 /// @param start     start(item, lane, lambda): the first starting point into the lane
+/// @param runs      runs(item): starting points to try
 /// @param limit     limit(item): a value that the optimum cannot exceed (else it is tried again from starts[0]); +inf
 /// where there is none
-template <class V, class S, class W, class A, class Evaluate, class Take, class Load, class Start, class Limit>
+template <class V, class S, class W, class A, class Evaluate, class Take, class Load, class Start, class Runs,
+          class Limit>
 BATCHLMM_FUNCTION inline void fit_lanes(const S& s, const W& w, Newton<V, A>& n, const Evaluate& evaluate, Take&& take,
-                                        const Load& load, const Start& start, const Limit& limit, const double* starts,
-                                        const NewtonOptions& options, bool parameters, const FitResults& results) {
+                                        const Load& load, const Start& start, const Runs& runs, const Limit& limit,
+                                        const double* starts, const NewtonOptions& options, bool parameters,
+                                        const FitResults& results) {
   constexpr int width = Lanes<V>::width;
   std::uint64_t item[width] = {};
   bool occupied[width] = {}, finishing[width] = {}, retried[width] = {};
@@ -112,7 +127,7 @@ BATCHLMM_FUNCTION inline void fit_lanes(const S& s, const W& w, Newton<V, A>& n,
           continue;
         }
         start(i, l, w.lambda);
-        begin_lane(n, l);
+        begin_lane(n, l, runs(i));
         item[l] = i;
         occupied[l] = true;
         finishing[l] = retried[l] = false;

@@ -58,6 +58,7 @@ struct FitItems {
   bool one_start = true;
   const double* limit = nullptr;  ///< items: a value that the optimum cannot exceed; null where there is none
   const double* starts = nullptr;
+  const FitResults* null = nullptr;  ///< of a full fit: decides how many starting points an item tries
   NewtonOptions options;
   bool parameters = false;
   FitResults results;
@@ -109,6 +110,9 @@ public:
       const double* from = job.first_start + (job.one_start ? 0 : i * shape_.lambdas);
       for (int e = 0; e < shape_.lambdas; ++e) set_lane(lambda[e], l, from[e]);
     };
+    const auto runs = [&](std::uint64_t i) {
+      return job.null == nullptr ? job.options.starts : full_runs(*job.null, i, job.options);
+    };
     const auto limit = [&](std::uint64_t i) {
       return job.limit == nullptr ? std::numeric_limits<double>::infinity() : job.limit[i];
     };
@@ -118,8 +122,8 @@ public:
       else
         return Text::template evaluate_lanes<V>(sizes_, lane_design_, response_, w_);
     };
-    fit_lanes<V>(sizes_, w_, n_, evaluate_lanes, take, load, start, limit, job.starts, job.options, job.parameters,
-                 job.results);
+    fit_lanes<V>(sizes_, w_, n_, evaluate_lanes, take, load, start, runs, limit, job.starts, job.options,
+                 job.parameters, job.results);
   }
 
 private:

@@ -91,7 +91,7 @@ StreamingCost counted(const Model& model) {
   cost.value = Counted::operations;
   const kernels::Evaluation<Counted> e = evaluate(true);
   cost.derivatives = Counted::operations;
-  kernels::begin_lane(newton, 0);
+  kernels::begin_lane(newton, 0, 1);
   Counted::operations = 0;
   (void)kernels::newton_trip(s, w, newton, e, true, kernels::NewtonOptions{}, starts.data());
   cost.newton = Counted::operations;

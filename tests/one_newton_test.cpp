@@ -61,7 +61,7 @@ TEST_P(OneNewton, HasTheBitsOfTheTextOnEveryInstructionSet) {
   std::vector<double> memory(count.used);
   kernels::Arena<double*> arena{memory.data()};
   auto text = kernels::make_newton<double>(s, arena);
-  kernels::begin_lane(text, 0);
+  kernels::begin_lane(text, 0, options.starts);
   std::vector<double> lambda = start;
   std::vector<std::vector<double>> expected;
   std::vector<double> predicted;

@@ -54,15 +54,23 @@ void choose_starts(kernels::BootstrapJob& job, bool refit, int null_starts, int 
     runs[i].resize(null, refit ? nullptr : &full, 0, n, false);
     run(runs[i].chunk);
   }
-  const auto enough = [&](const kernels::Shape& s, int all, FitBuffers ChunkBuffers::*side) {
+  const auto misses = [&](FitBuffers ChunkBuffers::*side) {
     const std::vector<double>&first = (runs[0].*side).deviance, &best = (runs[1].*side).deviance;
     for (std::size_t r = 0; r < first.size(); ++r)
-      if (first[r] > best[r] + 1e-8) return all;
+      if (first[r] > best[r] + 1e-8) return true;
+    return false;
+  };
+  const auto enough = [&](const kernels::Shape& s, bool missed, int all) {
+    if (missed) return all;
     // The corners (shared_starts) find what is too rare for the pilot.
     return always_several_starts(s) ? std::min(1 + s.terms, all) : 1;
   };
-  job.null_options.starts = enough(null, null_starts, &ChunkBuffers::null);
-  job.full_options.starts = refit ? full_starts : enough(full, full_starts, &ChunkBuffers::full);
+  const bool null_missed = misses(&ChunkBuffers::null), full_missed = !refit && misses(&ChunkBuffers::full);
+  job.null_options.starts = enough(null, null_missed, null_starts);
+  job.full_options.starts = refit ? full_starts : enough(full, full_missed, full_starts);
+  // Where a lower minimum is that rare, the full model's are near the null's: if all ways led to one there, the way
+  // from it is enough.
+  job.full_options.lone_starts = refit || null_missed || full_missed ? 0 : 1;
 }
 
 }  // namespace batchlmm

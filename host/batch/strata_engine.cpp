@@ -14,7 +14,7 @@
 #include "host/model/completed_design.hpp"
 #include "host/model/criterion.hpp"
 #include "kernels/cpu.hpp"
-#include "kernels/newton.hpp"
+#include "kernels/replicate.hpp"
 
 namespace batchlmm {
 namespace {
@@ -186,7 +186,8 @@ std::uint64_t StrataEngine::chunk_length(const Backend&) const {
 EngineFacts StrataEngine::facts() const {
   const bool refit = job_.full.blocks == 0;
   const double null = evaluations_a_fit * job_.job.null_options.starts,
-               full = refit ? 0 : evaluations_a_fit * job_.job.full_options.starts;
+               full =
+                   refit ? 0 : evaluations_a_fit * (kernels::tells_minima(job_.job) ? 1 : job_.job.full_options.starts);
   EngineFacts facts;
   facts.evaluations = null + full;
   facts.multiply_adds = null * operations(*job_.job.null, job_.null) + full * operations(*job_.job.full, job_.full);

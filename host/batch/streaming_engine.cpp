@@ -12,6 +12,7 @@
 #include "host/model/memory.hpp"
 #include "kernels/cpu.hpp"
 #include "kernels/cuda.hpp"
+#include "kernels/replicate.hpp"
 
 namespace batchlmm {
 namespace {
@@ -73,7 +74,7 @@ std::uint64_t StreamingEngine::chunk_length(const Backend& backend) const {
 
 EngineFacts StreamingEngine::facts() const {
   const double null = evaluations_a_fit * job_.null_options.starts,
-               full = refit_ ? 0 : evaluations_a_fit * job_.full_options.starts;
+               full = refit_ ? 0 : evaluations_a_fit * (kernels::tells_minima(job_) ? 1 : job_.full_options.starts);
   EngineFacts facts;
   facts.evaluations = null + full;
   facts.multiply_adds = null * streaming_cost(*job_.null).trip() + full * streaming_cost(*job_.full).trip();
