@@ -167,9 +167,9 @@ void expect_lanes_have_the_bits(const Model& model, const std::shared_ptr<const 
   job.first_start = job.starts = start.data();
   job.parameters = true;
   kernels::FitItems by_doubles{
-      job.design,      nullptr, job.items,       {job.response, static_cast<std::size_t>(s.response), 1},
-      job.first_start, true,    nullptr,         job.starts,
-      job.options,     true,    plain.pointers()};
+      job.design,      nullptr,     job.items, {job.response, static_cast<std::size_t>(s.response), 1},
+      job.first_start, true,        nullptr,   job.starts,
+      nullptr,         job.options, true,      plain.pointers()};
   kernels::Tile<double, double, Text>(s).fit(by_doubles);
   for (const kernels::CpuKernels* cpu : kernels::all_cpu_kernels()) {
     ResultArrays lanes(s, items);
