@@ -52,13 +52,15 @@ void by_coordinates(const Shape& s, const Derivatives& w, const NewtonScratch<do
   int offsets[max_terms];
   gradient_by_coordinates<V>(s, w, n, offsets);
   congruence(s, w.hessian, n, n.x_hessian);
-  add_curvature<V>(s, w, n, true, false);
+  pivoted_gradient<V>(s, w, n, n.rhs);
+  add_curvature<V>(s, n.rhs, n, true, false);
 }
 
 template <class V>
 void complete_information(const Shape& s, const Derivatives& w, const NewtonScratch<double*>& n) {
   congruence(s, w.information, n, n.x_information);
-  add_curvature<V>(s, w, n, false, true);
+  pivoted_gradient<V>(s, w, n, n.rhs);
+  add_curvature<V>(s, n.rhs, n, false, true);
 }
 
 std::size_t doubles(const Shape& s) {

@@ -1,24 +1,19 @@
 // Tier 1 for lanes of one instruction set; compiled once for each.
 #include "kernels/cpu_strata.hpp"
 
+#include <algorithm>
 #include <limits>
 #include <vector>
 
 #include "kernels/cpu.hpp"
 #include "kernels/replicate.hpp"
-#include "kernels/strata.hpp"
+#include "kernels/strata_derivatives.hpp"
 #include "kernels/strata_sampler.hpp"
 #include "kernels/tile.hpp"
 
 namespace batchlmm::kernels {
 inline namespace BATCHLMM_ISA {
 namespace {
-
-/// What the optimizer reads and writes.
-template <class V>
-struct Derivatives {
-  V *lambda, *gradient, *hessian, *information, *beta;
-};
 
 /// The term structure of a shape: sizes at run time, or known.
 const Shape& terms_of(const Shape& shape, const Shape*) { return shape; }
@@ -60,33 +55,30 @@ void fit_records(const Shape& shape, const StrataModel& model, const V* records,
                  FitResults results) {
   constexpr int width = Lanes<V>::width;
   const auto s = terms_of(shape, static_cast<const S*>(nullptr));
-  const auto lay_out = [&](Arena<V*>& arena, Derivatives<V>& w, Newton<V, V*>& n, StrataWorkspace<V*>& x, V*& record) {
+  const auto lay_out = [&](Arena<V*>& arena, StrataPoint<V*>& w, Newton<V, V*>& n) {
     w.lambda = arena.take(shape.lambdas);
-    w.gradient = arena.take(shape.parameters);
-    w.hessian = arena.take(triangle_size(shape.parameters));
-    w.information = arena.take(triangle_size(shape.parameters));
+    w.model = &model;
+    w.record = arena.take(model.record);
+    w.x = make_strata_workspace(s, model, arena);
+    w.r2 = arena.take(1);
     w.beta = nullptr;
     n = make_newton<V>(s, arena);
-    x = make_strata_workspace(s, model, arena);
-    record = arena.take(model.record);
   };
-  Derivatives<V> w;
+  StrataPoint<V*> w;
   Newton<V, V*> n;
-  StrataWorkspace<V*> x;
-  V* record = nullptr;
   Arena<V*> count{nullptr};
-  lay_out(count, w, n, x, record);
+  lay_out(count, w, n);
   const Aligned<V> memory = aligned_array<V>(count.used);
   for (std::size_t i = 0; i < count.used; ++i) memory[i] = V(0.0);
   Arena<V*> arena{memory.get()};
-  lay_out(arena, w, n, x, record);
+  lay_out(arena, w, n);
 
   results.beta = nullptr;  // not from a record
   std::vector<double> scratch(shape.lambdas);
   V* const first = kept_array<V, 2>(order.moments ? (items + width - 1) / width * shape.lambdas : 0);
   if (order.moments)
     for (std::uint64_t tile = 0; tile < (items + width - 1) / width; ++tile)
-      moment_start<V>(s, model, records + tile * model.record, starts, first + tile * shape.lambdas, w.gradient);
+      moment_start<V>(s, model, records + tile * model.record, starts, first + tile * shape.lambdas, w.x.t);
   std::uint64_t next = 0;
   const auto take = [&](std::uint64_t& i) {
     if (next == items) return false;
@@ -99,12 +91,18 @@ void fit_records(const Shape& shape, const StrataModel& model, const V* records,
     for (int e = 0; e < model.record; ++e) {
       const double r = lane(from[e], static_cast<int>(i % width));
       finite = finite && std::isfinite(r);
-      set_lane(record[e], l, r);
+      set_lane(w.record[e], l, r);
     }
     return finite;
   };
   fit_lanes<V>(
-      s, w, n, [&] { return evaluate_strata<V>(s, model, record, w, x, true); }, take, load,
+      s, w, n,
+      [&] {
+        const Evaluation<V> e = evaluate_strata<V>(s, model, w.record, w, w.x);
+        w.r2[0] = e.r2;
+        return e;
+      },
+      take, load,
       [&](std::uint64_t i, int l, V* lambda) {
         if (!order.moments) return order.start(i, l, lambda, scratch.data());
         const V* from = first + i / width * shape.lambdas;
@@ -178,13 +176,38 @@ void bootstrap(const StrataJob& job, BootstrapChunk& chunk) {
 
 StrataEvaluation evaluate(const Shape& shape, const StrataModel& model, const double* record, const double* lambda,
                           double* gradient, double* hessian, double* information) {
+  const auto lay_out = [&](Arena<double*>& arena, StrataPoint<double*>& w, double*& pivot) {
+    w.lambda = arena.take(shape.lambdas);
+    w.x = make_strata_workspace(shape, model, arena);
+    pivot = arena.take(shape.lambdas);
+  };
+  StrataPoint<double*> w;
+  double* pivot = nullptr;
   Arena<double*> count{nullptr};
-  (void)make_strata_workspace(shape, model, count);
-  std::vector<double> memory(count.used), factors(lambda, lambda + shape.lambdas);
+  lay_out(count, w, pivot);
+  std::vector<double> memory(count.used);
   Arena<double*> arena{memory.data()};
-  const StrataWorkspace<double*> x = make_strata_workspace(shape, model, arena);
-  const Derivatives<double> w{factors.data(), gradient, hessian, information, nullptr};
-  const Evaluation<double> e = evaluate_strata<double>(shape, model, record, w, x, gradient != nullptr);
+  lay_out(arena, w, pivot);
+  std::copy(lambda, lambda + shape.lambdas, w.lambda);
+  const Evaluation<double> e = evaluate_strata<double>(shape, model, record, w, w.x);
+  if (gradient == nullptr) return {e.deviance, e.r2, e.ok};
+  // Unit directions are T's entries, those on the diagonal twice.
+  std::vector<double> length(shape.parameters, 1.0);
+  for (int b = 0; b < shape.terms; ++b)
+    for (int i = 0; i < shape.term[b].k; ++i) {
+      const int at = shape.term[b].lambda + i * shape.term[b].k + i;
+      pivot[at] = w.x.u[at] = 1.0;
+      length[shape.term[b].parameter + triangle(i, i)] = 0.5;
+    }
+  strata_derivatives<double>(shape, model, record, w.x, StrataDirections<double*>{w.x.u, pivot}, e.r2, gradient,
+                             hessian, information);
+  for (int a = 0; a < shape.parameters; ++a) {
+    gradient[a] *= length[a];
+    for (int a2 = 0; a2 <= a; ++a2) {
+      hessian[triangle(a, a2)] *= length[a] * length[a2];
+      information[triangle(a, a2)] *= length[a] * length[a2];
+    }
+  }
   return {e.deviance, e.r2, e.ok};
 }
 

@@ -105,6 +105,22 @@ BATCHLMM_INLINE int bounded_coordinate(const T& term) {
   return term.parameter + triangle_size(term.k) - 1;
 }
 
+/// d(l^2)/dw of term b's last diagonal.
+template <class V, class S, class A>
+BATCHLMM_INLINE V bounded_rate(const S& s, const Coordinates<A>& x, int b) {
+  const V last = x.l[s.term[b].lambda + s.term[b].k * s.term[b].k - 1];
+  return RatioCoordinate<V>(last * last * V(s.scale(b)), s.scale(b)).rate;
+}
+
+/// Directions of T by the entries of l and the terms' w: the one at (r, c) changes T, its rows pivoted, along e_r u_c' + u_c e_r'.
+/// @param[out] u  per term k x k, at the term's place among the lambdas
+template <class V, class S, class A, class X>
+BATCHLMM_INLINE void tangents(const S& s, const Coordinates<A>& x, const X& u) {
+  for (int i = 0; i < s.lambdas; ++i) u[i] = x.l[i];
+  for (int b = 0; b < s.terms; ++b)
+    u[s.term[b].lambda + s.term[b].k * s.term[b].k - 1] = V(0.5) * bounded_rate<V>(s, x, b);
+}
+
 /// The average information by the coordinates where a by_coordinates of the caller's own (found by the type of w) left
 /// it out.
 template <class V, class S, class W, class A>
@@ -123,7 +139,7 @@ BATCHLMM_INLINE void gradient_by_coordinates(const S& s, const W& w, const Newto
     const A l = n.next.l + term.lambda, pivot = n.next.pivot + term.lambda, jac = n.jacobian + offset;
     offsets[b] = offset;
     offset += mb * mb;
-    const V w_rate = RatioCoordinate<V>(l[k * k - 1] * l[k * k - 1] * V(s.scale(b)), s.scale(b)).rate;
+    const V w_rate = bounded_rate<V>(s, n.next, b);
     if (k == 1) {
       jac[0] = w_rate;
       n.x_gradient[a0] = w_rate * w.gradient[a0];
@@ -158,15 +174,14 @@ BATCHLMM_INLINE void gradient_by_coordinates(const S& s, const W& w, const Newto
   }
 }
 
-/// Adds the curvature of the map to J'HJ: 2 G between the entries of one column, and the gradient times d2rho/dw2 over
-/// drho/dw for w. The average information takes what of it is surely positive.
-/// @param hessian, information  of n that take part
-template <class V, class S, class W, class A>
-BATCHLMM_INLINE void add_curvature(const S& s, const W& w, const NewtonScratch<A>& n, bool hessian, bool information) {
+/// The gradient by T as symmetric matrices, rows pivoted as the factors' are, packed a term.
+template <class V, class S, class W, class A, class Out>
+BATCHLMM_INLINE void pivoted_gradient(const S& s, const W& w, const NewtonScratch<A>& n, const Out& pivoted) {
   for (int b = 0; b < s.terms; ++b) {
     const auto& term = s.term[b];
     const int k = term.k, a0 = term.parameter;
-    const A pivot = n.next.pivot + term.lambda, gp = n.small;
+    const A pivot = n.next.pivot + term.lambda;
+    if (k == 1) pivoted[a0] = w.gradient[a0];
     for (int r = 0; k > 1 && r < k; ++r)
       for (int r2 = 0; r2 <= r; ++r2) {
         V t = V(0.0);
@@ -175,14 +190,27 @@ BATCHLMM_INLINE void add_curvature(const S& s, const W& w, const NewtonScratch<A
             const V g = w.gradient[a0 + packed(i, j)] * V(i == j ? 1.0 : 0.5);
             t = fma(pivot[r * k + i] * pivot[r2 * k + j], g, t);
           }
-        gp[triangle(r, r2)] = t;
+        pivoted[a0 + triangle(r, r2)] = t;
       }
+  }
+}
+
+/// Adds the curvature of the map to J'HJ: 2 G between the entries of one column, and the gradient times d2rho/dw2 over
+/// drho/dw for w. The average information takes what of it is surely positive.
+/// @param pivoted               pivoted_gradient
+/// @param hessian, information  of n that take part
+template <class V, class S, class A, class X>
+BATCHLMM_INLINE void add_curvature(const S& s, const X& pivoted, const NewtonScratch<A>& n, bool hessian,
+                                   bool information) {
+  for (int b = 0; b < s.terms; ++b) {
+    const auto& term = s.term[b];
+    const int k = term.k, a0 = term.parameter;
     for (int c = 0; c < k; ++c)
       for (int r = c; r < k; ++r)
         for (int r2 = c; r2 <= r; ++r2) {
           if (c == k - 1) continue;
           const int at = triangle(a0 + triangle(r, c), a0 + triangle(r2, c));
-          const V g = gp[triangle(r, r2)];
+          const V g = pivoted[a0 + triangle(r, r2)];
           if (hessian) n.x_hessian[at] = fma(g, V(2.0), n.x_hessian[at]);
           if (information && r == r2) n.x_information[at] = fma(maximum(g, V(0.0)), V(2.0), n.x_information[at]);
         }
@@ -222,7 +250,8 @@ BATCHLMM_INLINE void by_coordinates(const S& s, const W& w, const NewtonScratch<
           }
       }
     }
-  add_curvature<V>(s, w, n, true, true);
+  pivoted_gradient<V>(s, w, n, n.rhs);
+  add_curvature<V>(s, n.rhs, n, true, true);
 }
 
 /// One matrix of derivatives by the entries of l and w, taken to the coordinates of the columns' charts: K'HK, K the

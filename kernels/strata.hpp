@@ -69,18 +69,25 @@ struct StrataWorkspace {
   A inverse;                 ///< V_b^{-1} of all blocks
   A f2, f1;                  ///< packed: Cholesky factors of F and of the determinant's F, and then
   A f2_inverse, f1_inverse;  ///< the reciprocals of their diagonals
-  A phi;                     ///< packed: inverse of the determinant's F
   A f, beta;                 ///< coupled
-  A w, ab;                   ///< coupled
-  A gv;                      ///< parameters x coupled: derivative of f - F beta
-  A df;                      ///< parameters x packed (determinant's F): its derivative
-  A solved;                  ///< square of the determinant's F
-  A dr;                      ///< parameters
   A small;                   ///< of one block
+  // Of the derivatives (strata_derivatives.hpp).
+  A u;          ///< lambdas: the directions
+  A phi;        ///< packed: inverse of the determinant's F
+  A w, ab;      ///< coupled columns of one block (packed d x coupled); one column
+  A linear;     ///< strata_linear_forms() x parameters: symmetric matrices by the entries of T
+  A by_linear;  ///< parameters x strata_linear_forms(): the same by the directions
+  A solved;     ///< square of the determinant's F
+  A one_entry;  ///< parameters: of a block with d = 1
+  A scaled;     ///< strata_linear_forms()
 };
 
 /// Columns of the F whose determinant counts.
 BATCHLMM_INLINE int determinant_columns(const StrataModel& m) { return m.reml ? m.coupled : m.indicators; }
+/// Linear functions of dV: r^2's part, f - F beta (coupled), the determinant's F (packed), and the criterion itself.
+BATCHLMM_INLINE int strata_linear_forms(const StrataModel& m) {
+  return 1 + m.coupled + triangle_size(determinant_columns(m)) + 1;
+}
 
 template <class S, class A>
 BATCHLMM_FUNCTION inline StrataWorkspace<A> make_strata_workspace(const S& s, const StrataModel& m, Arena<A>& arena) {
@@ -92,16 +99,18 @@ BATCHLMM_FUNCTION inline StrataWorkspace<A> make_strata_workspace(const S& s, co
   x.f1 = arena.take(triangle_size(nd));
   x.f2_inverse = arena.take(nc);
   x.f1_inverse = arena.take(nd);
-  x.phi = arena.take(triangle_size(nd));
   x.f = arena.take(nc);
   x.beta = arena.take(nc);
+  x.u = arena.take(s.lambdas);
+  x.phi = arena.take(triangle_size(nd));
   x.w = arena.take(static_cast<std::size_t>(triangle_size(d)) * nc);
   x.ab = arena.take(nc > nd ? nc : nd);
-  x.gv = arena.take(static_cast<std::size_t>(s.parameters) * nc);
-  x.df = arena.take(static_cast<std::size_t>(s.parameters) * triangle_size(nd));
+  x.linear = arena.take(static_cast<std::size_t>(s.parameters) * strata_linear_forms(m));
+  x.by_linear = arena.take(static_cast<std::size_t>(s.parameters) * strata_linear_forms(m));
   x.solved = arena.take(static_cast<std::size_t>(nd) * nd);
-  x.dr = arena.take(s.parameters);
-  x.small = arena.take(static_cast<std::size_t>(3) * d * d + 2 * d * k + 4 * k * k + d);
+  x.one_entry = arena.take(s.parameters);
+  x.scaled = arena.take(strata_linear_forms(m));
+  x.small = arena.take(static_cast<std::size_t>(2) * d * d + 3 * d * k + 9 * k * k + d);
   return x;
 }
 
@@ -202,25 +211,6 @@ BATCHLMM_FUNCTION inline void moment_start(const S& s, const StrataModel& m, con
   }
 }
 
-/// L^{-1} D L^{-T} over a packed symmetric D. @param z  scratch: n x n
-template <class V, class A>
-BATCHLMM_INLINE void solve_both_sides(int n, const A& l, const A& inverse, const A& D, const A& z) {
-  for (int j = 0; j < n; ++j)
-    for (int i = 0; i < n; ++i) {
-      V t = D[packed(i, j)];
-      for (int e = 0; e < i; ++e) t = fnma(V(l[triangle(i, e)]), V(z[e * n + j]), t);
-      z[i * n + j] = t * inverse[i];
-    }
-  for (int i = 0; i < n; ++i)
-    for (int j = 0; j <= i; ++j) {
-      V t = z[i * n + j];
-      for (int e = 0; e < j; ++e) t = fnma(V(l[triangle(j, e)]), V(z[i * n + e]), t);
-      t = t * inverse[j];
-      z[i * n + j] = t;
-      D[triangle(i, j)] = t;
-    }
-}
-
 /// V_b^{-1} of a block with d > 1 into `inverse` (d x d), its log-determinant times mu.
 /// @tparam D, KT  d and the columns of every group where known at compile time, else 0
 template <int D, int KT, class V, class S, class W, class A>
@@ -290,131 +280,13 @@ BATCHLMM_INLINE V invert_block(const S& s, const StrataBlock& b, const W& w, con
   return V(b.multiplicity) * product.sum;
 }
 
-/// out = Y'R Y (K x K, symmetric) for a symmetric R given packed by `element(i, j)`, i >= j.
-template <class V, class A, class E>
-BATCHLMM_INLINE void congruence(int d, int K, const A& y, const E& element, const A& ry, const A& out) {
-  for (int i = 0; i < d; ++i)
-    for (int q = 0; q < K; ++q) {
-      V t = V(0.0);
-      for (int e = 0; e < d; ++e) t = fma(V(e <= i ? element(i, e) : element(e, i)), V(y[e * K + q]), t);
-      ry[i * K + q] = t;
-    }
-  for (int p = 0; p < K; ++p)
-    for (int q = 0; q <= p; ++q) {
-      V t = V(0.0);
-      for (int e = 0; e < d; ++e) t = fma(y[e * K + p], ry[e * K + q], t);
-      out[p * K + q] = t;
-      out[q * K + p] = t;
-    }
-}
-
-/// What one block's R (of r^2) and Phi (of log|F|) add to the derivatives.
-/// @tparam D, KB, KT  d, K and the columns of every group where known at compile time, else 0
-/// @param r, phi      packed d
-template <int D, int KB, int KT, class V, class S, class W, class A, class R, class P>
-BATCHLMM_INLINE void add_block_derivatives(const S& s, const StrataModel& m, const StrataBlock& b, const W& w,
-                                           const StrataWorkspace<A>& x, const R& r, const P& phi, const V& n_over_r2) {
-  const int d = D > 0 ? D : b.d, K = KB > 0 ? KB : b.columns, groups = KT > 0 ? KB / KT : b.groups, nc = m.coupled,
-            nd = determinant_columns(m);
-  const A vi = x.inverse + b.inverse;
-  const A y = x.small, ry = y + d * K, q = ry + d * K, rq = q + K * K, pq = rq + K * K, other = pq + K * K;
-  const bool with_phi = nd > 0 && (b.a != nullptr || b.a1 != nullptr), with_r = b.s >= 0 || b.y >= 0;
-  for (int i = 0; i < d; ++i)
-    for (int e = 0; e < K; ++e) {
-      V t = V(0.0);
-      for (int j = 0; j < d; ++j) t = fma(V(b.c[j * K + e]), V(vi[i * d + j]), t);
-      y[i * K + e] = t;
-    }
-  for (int p = 0; p < K; ++p)
-    for (int e = 0; e <= p; ++e) {
-      V t = V(0.0);
-      for (int i = 0; i < d; ++i) t = fma(V(b.c[i * K + p]), V(y[i * K + e]), t);
-      q[p * K + e] = t;
-      q[e * K + p] = t;
-    }
-  if (with_r) congruence<V>(d, K, y, r, ry, rq);
-  if (with_phi) congruence<V>(d, K, y, phi, ry, pq);
-  const V mu = V(b.multiplicity);
-  for (int g = 0; g < groups; ++g) {
-    const auto& term = s.term[b.group_term[g]];
-    const int o = KT > 0 ? g * KT : b.group_column[g], tk = KT > 0 ? KT : term.k;
-    for (int i = 0; i < tk; ++i)
-      for (int j = 0; j <= i; ++j) {
-        const int a = term.parameter + triangle(i, j), at = (o + i) * K + o + j;
-        V t = mu * q[at];
-        if (with_phi) t = t - pq[at];
-        if (with_r) {
-          t = fnma(n_over_r2, V(rq[at]), t);
-          x.dr[a] = i == j ? x.dr[a] - rq[at] : fma(rq[at], V(-2.0), V(x.dr[a]));
-        }
-        w.gradient[a] = i == j ? w.gradient[a] + t : fma(t, V(2.0), V(w.gradient[a]));
-      }
-    for (int g2 = 0; g2 < groups; ++g2) {
-      const auto& term2 = s.term[b.group_term[g2]];
-      if (term2.parameter > term.parameter) continue;
-      const int o2 = KT > 0 ? g2 * KT : b.group_column[g2], tk2 = KT > 0 ? KT : term2.k;
-      for (int i = 0; i < tk; ++i)
-        for (int j = 0; j <= i; ++j)
-          for (int k = 0; k < tk2; ++k)
-            for (int l = 0; l <= k; ++l) {
-              const int a = term.parameter + triangle(i, j), a2 = term2.parameter + triangle(k, l);
-              if (a2 > a) continue;
-              const int at = triangle(a, a2);
-              V h = w.hessian[at];
-              if (b.multiplicity != 0) h = fnma(mu, trace_of_four<V>(q, q, K, o, i, j, o2, k, l), h);
-              if (with_phi)
-                h = h + (trace_of_four<V>(q, pq, K, o, i, j, o2, k, l) + trace_of_four<V>(pq, q, K, o, i, j, o2, k, l));
-              w.hessian[at] = h;
-              if (with_r)
-                w.information[at] =
-                    fma(trace_of_four<V>(q, rq, K, o, i, j, o2, k, l) + trace_of_four<V>(rq, q, K, o, i, j, o2, k, l),
-                        V(0.5), V(w.information[at]));
-            }
-    }
-  }
-  if (b.y >= 0) {
-    for (int u = 0; u < nc; ++u) {
-      congruence<V>(
-          d, K, y, [&](int i, int j) { return V(x.w[triangle(i, j) * nc + u]); }, ry, other);
-      for (int g = 0; g < groups; ++g) {
-        const auto& term = s.term[b.group_term[g]];
-        const int o = KT > 0 ? g * KT : b.group_column[g], tk = KT > 0 ? KT : term.k;
-        for (int i = 0; i < tk; ++i)
-          for (int j = 0; j <= i; ++j) {
-            const int a = term.parameter + triangle(i, j);
-            const V t = other[(o + i) * K + o + j];
-            x.gv[a * nc + u] = x.gv[a * nc + u] - (i == j ? t : t + t);
-          }
-      }
-    }
-  }
-  if (with_phi) {
-    const double* constants = m.reml ? b.a : b.a1;
-    const int size = triangle_size(nd);
-    for (int u = 0; constants != nullptr && u < size; ++u) {
-      congruence<V>(
-          d, K, y, [&](int i, int j) { return V(constants[triangle(i, j) * size + u]); }, ry, other);
-      for (int g = 0; g < groups; ++g) {
-        const auto& term = s.term[b.group_term[g]];
-        const int o = KT > 0 ? g * KT : b.group_column[g], tk = KT > 0 ? KT : term.k;
-        for (int i = 0; i < tk; ++i)
-          for (int j = 0; j <= i; ++j) {
-            const int a = term.parameter + triangle(i, j);
-            const V t = other[(o + i) * K + o + j];
-            x.df[a * size + u] = x.df[a * size + u] - (i == j ? t : t + t);
-          }
-      }
-    }
-  }
-}
-
-/// Evaluates the criterion of a record at w.lambda. With `derivatives`, leaves gradient, hessian and information by the
-/// entries of T in w (off-diagonal entries count both places).
+/// Evaluates the criterion of a record at w.lambda.
 /// @param s       a Shape or its term structure
 /// @param record  m.record entries
+/// @param x       what the derivatives there start from
 template <class V, class S, class Y, class W, class A>
 BATCHLMM_FUNCTION inline Evaluation<V> evaluate_strata(const S& s, const StrataModel& m, const Y& record, const W& w,
-                                                       const StrataWorkspace<A>& x, bool derivatives) {
+                                                       const StrataWorkspace<A>& x) {
   const int nc = m.coupled, nd = determinant_columns(m), size2 = triangle_size(nc), size1 = triangle_size(nd);
   const bool separate = !m.reml && nd > 0;  // the determinant's F is another one
   Evaluation<V> result;
@@ -478,124 +350,6 @@ BATCHLMM_FUNCTION inline Evaluation<V> evaluate_strata(const S& s, const StrataM
   V deviance = fma(logarithm(select(r2 > V(0.0), r2, V(1.0))), degrees, log_determinant) + V(m.constant);
   result.ok = result.ok && (absolute(deviance) < V(1e300));
   result.deviance = select(result.ok, deviance, V(1e300));
-  if (!derivatives) return result;
-
-  const int parameters = s.parameters;
-  for (int a = 0; a < parameters; ++a) {
-    w.gradient[a] = V(0.0);
-    x.dr[a] = V(0.0);
-  }
-  for (int a = 0; a < triangle_size(parameters); ++a) {
-    w.hessian[a] = V(0.0);
-    w.information[a] = V(0.0);
-  }
-  for (int i = 0; i < parameters * nc; ++i) x.gv[i] = V(0.0);
-  for (int i = 0; i < parameters * size1; ++i) x.df[i] = V(0.0);
-  if (nd > 0) {
-    // Phi = F^{-1}, column by column.
-    const A l = separate ? x.f1 : x.f2, inverse = separate ? x.f1_inverse : x.f2_inverse;
-    for (int j = 0; j < nd; ++j) {
-      for (int i = 0; i < nd; ++i) x.ab[i] = V(i == j ? 1.0 : 0.0);
-      solve_lower<V>(nd, l, inverse, x.ab);
-      solve_upper<V>(nd, l, inverse, x.ab);
-      for (int i = j; i < nd; ++i) x.phi[triangle(i, j)] = x.ab[i];
-    }
-  }
-  const V n_over_r2 = degrees / r2;
-  for (int at = 0; at < m.blocks; ++at) {
-    const StrataBlock& b = m.block[at];
-    const int d = b.d;
-    const double* constants = m.reml ? b.a : b.a1;
-    const bool with_phi = nd > 0 && constants != nullptr;
-    // w = y - A beta; R = S - beta'y - beta'w.
-    const auto adjoint = [&](int ij) {
-      V r = b.s >= 0 ? V(record[b.s + ij]) : V(0.0);
-      if (b.y < 0) return r;
-      const double* a = b.a + static_cast<std::size_t>(ij) * size2;
-      for (int u = 0; u < nc; ++u) {
-        V t = record[b.y + ij * nc + u];
-        for (int e = 0; e < nc; ++e) t = fnma(V(a[packed(u, e)]), V(x.beta[e]), t);
-        x.w[ij * nc + u] = t;
-        r = fnma(V(x.beta[u]), V(t + record[b.y + ij * nc + u]), r);
-      }
-      return r;
-    };
-    const auto contracted = [&](int ij) {
-      V t = V(0.0);
-      const double* a = constants + static_cast<std::size_t>(ij) * size1;
-      for (int u = 0; u < nd; ++u)
-        for (int e = 0; e <= u; ++e)
-          t = fma(V(u == e ? a[triangle(u, e)] : 2 * a[triangle(u, e)]), V(x.phi[triangle(u, e)]), t);
-      return t;
-    };
-    if (d == 1) {
-      const V inverse = x.inverse[b.inverse], inverse2 = inverse * inverse;
-      const V r = adjoint(0), phi = with_phi ? contracted(0) : V(0.0);
-      const V mu = V(b.multiplicity);
-      const V ri2 = r * inverse2, q = ri2 * inverse;
-      V g = fnma(n_over_r2, ri2, mu * inverse), h = -mu * inverse2;
-      if (with_phi) {
-        g = fnma(phi, inverse2, g);
-        h = fma(phi + phi, inverse2 * inverse, h);
-      }
-      for (int e = 0; e < b.generators; ++e) {
-        const int a = b.parameter[e];
-        const V ga = V(b.generator[e]);
-        w.gradient[a] = fma(ga, g, V(w.gradient[a]));
-        x.dr[a] = fnma(ga, ri2, V(x.dr[a]));
-        for (int e2 = 0; e2 <= e; ++e2) {
-          const int i = triangle(a, b.parameter[e2]);
-          const V gg = V(b.generator[e] * b.generator[e2]);
-          w.hessian[i] = fma(gg, h, V(w.hessian[i]));
-          w.information[i] = fma(gg, q, V(w.information[i]));
-        }
-        if (b.y >= 0)
-          for (int u = 0; u < nc; ++u) x.gv[a * nc + u] = fnma(ga * inverse2, V(x.w[u]), V(x.gv[a * nc + u]));
-        if (with_phi)
-          for (int u = 0; u < size1; ++u)
-            x.df[a * size1 + u] = fnma(ga * inverse2, V(constants[u]), V(x.df[a * size1 + u]));
-      }
-      continue;
-    }
-    // R and Phi stand behind what add_block_derivatives uses of `small`.
-    const A packed_r = x.small + (2 * d * b.columns + 4 * b.columns * b.columns),
-            packed_phi = packed_r + triangle_size(d);
-    for (int ij = 0; ij < triangle_size(d); ++ij) {
-      packed_r[ij] = adjoint(ij);
-      if (with_phi) packed_phi[ij] = contracted(ij);
-    }
-    const auto r_entry = [&](int i, int j) { return V(packed_r[triangle(i, j)]); };
-    const auto phi_entry = [&](int i, int j) { return V(packed_phi[triangle(i, j)]); };
-    const int k = b.groups > 0 ? s.term[b.group_term[0]].k : 0,
-              last = b.groups > 0 ? s.term[b.group_term[b.groups - 1]].k : 0;
-    if (d == 2 && b.columns == 2 && b.groups == 1)
-      add_block_derivatives<2, 2, 2, V>(s, m, b, w, x, r_entry, phi_entry, n_over_r2);
-    else if (d == 2 && b.columns == 4 && b.groups == 2 && k == 2 && last == 2)
-      add_block_derivatives<2, 4, 2, V>(s, m, b, w, x, r_entry, phi_entry, n_over_r2);
-    else
-      add_block_derivatives<0, 0, 0, V>(s, m, b, w, x, r_entry, phi_entry, n_over_r2);
-  }
-  const V n_over_r4 = n_over_r2 / r2;
-  // Solved against the factors once: g'F^{-1}g = |L^{-1}g|^2, tr(Phi dF Phi dF') = <L^{-1}dF L^{-T}, L^{-1}dF'L^{-T}>.
-  const A l = separate ? x.f1 : x.f2, inverse = separate ? x.f1_inverse : x.f2_inverse;
-  for (int a = 0; a < parameters; ++a) {
-    if (nc > 0) solve_lower<V>(nc, x.f2, x.f2_inverse, x.gv + a * nc);
-    if (nd > 0) solve_both_sides<V>(nd, l, inverse, x.df + a * size1, x.solved);
-  }
-  for (int a = 0; a < parameters; ++a)
-    for (int a2 = 0; a2 <= a; ++a2) {
-      const int at = triangle(a, a2);
-      V q = w.information[at], h = w.hessian[at];
-      for (int u = 0; u < nc; ++u) q = fnma(V(x.gv[a * nc + u]), V(x.gv[a2 * nc + u]), q);
-      for (int i = 0; i < nd; ++i)
-        for (int j = 0; j <= i; ++j) {
-          const V z = x.df[a * size1 + triangle(i, j)] * x.df[a2 * size1 + triangle(i, j)];
-          h = h - (i == j ? z : z + z);
-        }
-      const V ss = n_over_r4 * x.dr[a] * x.dr[a2];
-      w.hessian[at] = fma(n_over_r2 + n_over_r2, q, h - ss);
-      w.information[at] = fma(n_over_r2, q, -ss);
-    }
   return result;
 }
 
