@@ -320,8 +320,33 @@ BATCHLMM_INLINE void add_entry_derivatives(const S& s, const StrataModel& m, con
     h = fma(phi + phi, inverse2 * inverse, h);
   }
   const V q = ri2 * inverse;
+  const A dv = x.one_entry;
+  const auto add_linear = [&](int i, const V& dvi) {
+    const V less = -dvi * inverse2;
+    gradient[i] = fma(dvi, g, V(gradient[i]));
+    dr[i] = fnma(dvi, ri2, V(dr[i]));
+    for (int v = 0; b.y >= 0 && v < nc; ++v) gv[v * parameters + i] = fma(less, V(x.w[v]), V(gv[v * parameters + i]));
+    for (int v = 0; with_phi && v < size1; ++v)
+      df[v * parameters + i] = fma(less, V(constants[v]), V(df[v * parameters + i]));
+  };
+  if (s.parameters == s.terms) {
+    // Scalar terms: nothing to turn.
+    for (int e = 0; e < b.generators; ++e) {
+      const int i = b.parameter[e];
+      const V dvi = V(b.generator[e]);
+      add_linear(i, dvi);
+      dv[i] = dvi * (x.u[i] + x.u[i]);
+      const V hi = h * dv[i], qi = q * dv[i];
+      for (int e2 = 0; e2 <= e; ++e2) {
+        const int j = b.parameter[e2], at = triangle(i, j);
+        hessian[at] = fma(hi, V(dv[j]), V(hessian[at]));
+        information[at] = fma(qi, V(dv[j]), V(information[at]));
+      }
+    }
+    return;
+  }
   // dV by the entries of each term's T: the outer product of its columns in pivoted order, its groups' together.
-  const A c = x.small, dv = x.one_entry;
+  const A c = x.small;
   bool acts[max_terms] = {};
   for (int i = 0; i < parameters; ++i) dv[i] = V(0.0);
   for (int at = 0; at < b.groups; ++at) {
@@ -343,12 +368,7 @@ BATCHLMM_INLINE void add_entry_derivatives(const S& s, const StrataModel& m, con
   for (int t = 0; t < s.terms; ++t) {
     if (!acts[t]) continue;
     for (int i = s.term[t].parameter; i < s.term[t].parameter + triangle_size(s.term[t].k); ++i) {
-      const V dvi = dv[i], less = -dvi * inverse2;
-      gradient[i] = fma(dvi, g, V(gradient[i]));
-      dr[i] = fnma(dvi, ri2, V(dr[i]));
-      for (int v = 0; b.y >= 0 && v < nc; ++v) gv[v * parameters + i] = fma(less, V(x.w[v]), V(gv[v * parameters + i]));
-      for (int v = 0; with_phi && v < size1; ++v)
-        df[v * parameters + i] = fma(less, V(constants[v]), V(df[v * parameters + i]));
+      add_linear(i, V(dv[i]));
     }
   }
   // By the directions, in place: row r of a term needs the entries of rows that have not been written.
