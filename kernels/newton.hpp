@@ -10,6 +10,7 @@
 /// curvature along a null direction of T is the gradient matrix G, so it says G >= 0 and G T = 0.
 #pragma once
 
+#include "kernels/bounded_step.hpp"
 #include "kernels/covariance.hpp"
 #include "kernels/evaluation.hpp"
 #include "kernels/jobs.hpp"
@@ -21,7 +22,7 @@ inline namespace BATCHLMM_ISA {
 template <class A>
 struct NewtonScratch {
   Coordinates<A> next;  ///< of the point that was evaluated
-  A x_gradient, x_hessian, x_information, jacobian, factor, rhs, step, fixed, fixed_step, small;
+  A x_gradient, x_hessian, x_information, jacobian, factor, bounded, rhs, step, fixed, fixed_step, small;
 };
 
 template <class V, class A>
@@ -54,7 +55,8 @@ BATCHLMM_INLINE NewtonScratch<A> make_newton_scratch(const S& s, Arena<A>& arena
   n.x_hessian = arena.take(triangle_size(m));
   n.x_information = arena.take(triangle_size(m));
   n.jacobian = arena.take(jacobian);
-  n.factor = arena.take(triangle_size(m) + 2 * m);
+  n.factor = arena.take(triangle_size(m) + m);
+  n.bounded = arena.take(triangle_size(s.terms) + 2 * s.terms);
   n.rhs = arena.take(m);
   n.step = arena.take(m);
   n.fixed = arena.take(s.terms);
@@ -66,7 +68,8 @@ BATCHLMM_INLINE NewtonScratch<A> make_newton_scratch(const S& s, Arena<A>& arena
 template <class S>
 constexpr int newton_scratch_size() {
   const int m = S::parameters;
-  return 2 * S::lambdas + 3 * S::terms + 5 * m + 3 * triangle_size(m) + m * m + (m + 1) * S::lambdas;
+  return 2 * S::lambdas + 5 * S::terms + triangle_size(S::terms) + 4 * m + 3 * triangle_size(m) + m * m +
+         (m + 1) * S::lambdas;
 }
 
 template <class V, class S, class A>
@@ -353,92 +356,6 @@ BATCHLMM_INLINE V fraction_of_step(const S& s, const NewtonScratch<A>& n) {
             fma(V(-0.25), V(n.next.w[b]), V(1.0)) * V(4.0 * (1.0 - least_u_shrinkage)));
   }
   return fraction;
-}
-
-/// Solves matrix * step = -gradient with some bounded coordinates held at a given step. Pivots that are not positive
-/// are replaced.
-/// @return lanes where the matrix was positive definite on the free coordinates
-template <class V, class S, class A>
-BATCHLMM_INLINE MaskOf<V> solve_step(const S& s, const NewtonScratch<A>& n, const A& matrix) {
-  const int m = s.parameters;
-  const A l = n.factor, d = n.factor + triangle_size(m), inverse = d + m, rhs = n.rhs, step = n.step;
-  MaskOf<V> definite = V(0.0) <= V(0.0);
-  for (int i = 0; i < m; ++i) rhs[i] = -n.x_gradient[i];
-  for (int i = 0; i < triangle_size(m); ++i) l[i] = matrix[i];
-  for (int b = 0; b < s.terms; ++b) {
-    const int z = bounded_coordinate(s.term[b]);
-    const auto held = n.fixed[b] > V(0.5);
-    if (m > 3 && !any(held)) continue;  // where m is small a branch costs more
-    for (int i = 0; i < m; ++i) {
-      if (i == z) continue;
-      const V h = select(held, V(l[packed(i, z)]), V(0.0));
-      rhs[i] = fnma(h, V(n.fixed_step[b]), V(rhs[i]));
-    }
-    for (int i = 0; i < m; ++i) l[packed(i, z)] = select(held, V(i == z ? 1.0 : 0.0), V(l[packed(i, z)]));
-    rhs[z] = select(held, V(n.fixed_step[b]), V(rhs[z]));
-  }
-  // The right-hand sides of held coordinates must not have been changed by coordinates that were held later.
-  for (int b = 0; b < s.terms; ++b) {
-    const int z = bounded_coordinate(s.term[b]);
-    rhs[z] = select(n.fixed[b] > V(0.5), V(n.fixed_step[b]), V(rhs[z]));
-  }
-  for (int j = 0; j < m; ++j) {
-    const V scale = absolute(V(l[triangle(j, j)])) + V(1e-12);
-    V pivot = l[triangle(j, j)];
-    for (int e = 0; e < j; ++e) pivot = fnma(V(l[triangle(j, e)]) * l[triangle(j, e)], V(d[e]), pivot);
-    definite = definite && (pivot > V(-1e-8) * scale);
-    pivot = maximum(absolute(pivot), V(1e-10) * scale);
-    d[j] = pivot;
-    inverse[j] = V(1.0) / pivot;
-    for (int i = j + 1; i < m; ++i) {
-      V t = l[triangle(i, j)];
-      for (int e = 0; e < j; ++e) t = fnma(V(l[triangle(i, e)]) * l[triangle(j, e)], V(d[e]), t);
-      l[triangle(i, j)] = t * inverse[j];
-    }
-  }
-  for (int i = 0; i < m; ++i) {
-    V t = rhs[i];
-    for (int e = 0; e < i; ++e) t = fnma(V(l[triangle(i, e)]), V(step[e]), t);
-    step[i] = t;
-  }
-  for (int i = 0; i < m; ++i) step[i] = step[i] * inverse[i];
-  for (int i = m - 1; i >= 0; --i) {
-    V t = step[i];
-    for (int e = i + 1; e < m; ++e) t = fnma(V(l[triangle(e, i)]), V(step[e]), t);
-    step[i] = t;
-  }
-  return definite;
-}
-
-/// The bound-constrained Newton step by an active set: a bounded coordinate that is at 0 and pushed outwards stays, one
-/// that the step would take below 0 is taken to 0, and the rest is solved again.
-/// @param[out] inside  lanes where no bound was newly hit
-/// @return lanes where the matrix was positive definite on the free coordinates
-template <class V, class S, class A>
-BATCHLMM_INLINE MaskOf<V> bounded_step(const S& s, const NewtonScratch<A>& n, const A& matrix, MaskOf<V>& inside) {
-  for (int b = 0; b < s.terms; ++b) {
-    const int z = bounded_coordinate(s.term[b]);
-    const auto held = (n.next.w[b] <= V(0.0)) && (n.x_gradient[z] >= V(0.0));
-    n.fixed[b] = select(held, V(1.0), V(0.0));
-    n.fixed_step[b] = V(0.0);
-  }
-  MaskOf<V> definite = V(0.0) <= V(0.0);
-  inside = definite;
-  for (int pass = 0; pass <= s.terms; ++pass) {
-    definite = solve_step<V>(s, n, matrix);
-    MaskOf<V> hit = V(1.0) <= V(0.0);
-    for (int b = 0; b < s.terms; ++b) {
-      const int z = bounded_coordinate(s.term[b]);
-      const auto below = (n.fixed[b] < V(0.5)) && (n.next.w[b] + n.step[z] < V(0.0));
-      n.fixed[b] = select(below, V(1.0), V(n.fixed[b]));
-      n.fixed_step[b] = select(below, -n.next.w[b], V(n.fixed_step[b]));
-      // A bound hit by a coordinate that is already as good as there is no news.
-      inside = inside && !(below && (n.next.w[b] > V(1e-10)));
-      hit = hit || below;
-    }
-    if (!any(hit)) break;
-  }
-  return definite;
 }
 
 /// Whether lane l's runs ended at different deviances.

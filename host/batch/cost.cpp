@@ -119,9 +119,12 @@ double newton_step(const Shape& s) {
       cost += 2 * (mb * mb2 * mb2 + (b == b2 ? triangle(mb) * mb : mb * mb * mb2));
     }
   }
-  // The bound-constrained step: how many solves it takes depends on the bounds that are hit, and on whether the exact
-  // Hessian is positive definite.
-  cost += 2.2 * (m * (m * m - 1) / 3 + 2 * triangle(m) + 4 * m) + 10 * m + 20 * s.terms;
+  // The bound-constrained step, by one matrix or both: the coordinates without a bound are eliminated once, how many
+  // solves the bounded ones take depends on the bounds that are hit.
+  const double free = m - s.terms, terms = s.terms;
+  cost += 1.5 * (free * (free * free - 1) / 6 + 4 * triangle(free) + terms * (triangle(free) + (terms + 5) * free));
+  cost +=
+      1.5 * (3 * free + 2 * (terms * (terms * terms - 1) / 6 + 4 * triangle(terms)) + 10 * terms) + 10 * m + 20 * terms;
   return cost;
 }
 

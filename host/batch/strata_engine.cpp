@@ -152,29 +152,34 @@ double StrataEngine::verify(const BootstrapModels& models) const {
 double StrataEngine::operations(const kernels::Shape& shape, const kernels::StrataModel& model) {
   const double m = shape.parameters, nc = model.coupled, nd = kernels::determinant_columns(model);
   const double pairs = m * (m + 1) / 2, size2 = nc * (nc + 1) / 2, size1 = nd * (nd + 1) / 2;
-  double total = 60 + m * (m + 1) * (m + 2) / 3 + pairs * (nc + 2 * size1 + 6) + nc * nc * nc / 3 + nd * nd * nd;
-  total += m * nd * nd * nd;
+  // Two factors of the Hessian's size, what is of low rank in it, F and its derivatives.
+  double total = 60 + m * m * m / 3 + pairs * (nc + size1 + 5) + nc * nc * nc / 3 + nd * nd * nd + m * nd * nd * nd;
   for (int i = 0; i < model.blocks; ++i) {
     const kernels::StrataBlock& b = model.block[i];
-    const double d = b.d, k = b.columns, size = d * (d + 1) / 2, congruence = d * k * (d + k / 2);
+    const double d = b.d, k = b.columns, size = d * (d + 1) / 2;
     const double coupled = b.y >= 0 ? nc : 0, determinant = b.a != nullptr || b.a1 != nullptr ? size1 : 0;
     total += 40 + size * (1 + (b.y >= 0 ? size2 + nc * nc + 3 * nc : 0) + 3 * determinant);
+    double own = 0, widths = 0, traces = 0;
+    for (int g = 0; g < b.groups; ++g) {
+      const double width = shape.term[b.group_term[g]].k;
+      own += kernels::triangle_size(shape.term[b.group_term[g]].k);
+      widths += width * width;
+      for (int h = 0; h < b.groups; ++h) {
+        const int t = b.group_term[g], t2 = b.group_term[h];
+        const double x = kernels::triangle_size(shape.term[t].k), y = kernels::triangle_size(shape.term[t2].k);
+        if (t2 <= t) traces += t2 == t ? x * (x + 1) / 2 : x * y;
+      }
+    }
     if (b.d == 1) {
-      total += b.generators * (4 + 2 * (b.generators + 1) + coupled + determinant);
+      total += own * (6 + coupled + determinant) + own * (own + 1) + widths;
       continue;
     }
-    total += d * d * k + d * d * d + (2 + coupled + (determinant > 0 ? 1 + determinant : 0)) * congruence;
-    // Pairs of the parameters that act here, 4 products each, for two or three matrices.
-    double own = 0;
-    for (int g = 0; g < b.groups; ++g) own += kernels::triangle_size(shape.term[b.group_term[g]].k);
-    total += own * (own + 1) / 2 * 12;
+    // V and its inverse; Q and the forms of R and Phi, with the directions on both sides; the linear forms; the traces.
+    const double matrices = determinant > 0 || b.multiplicity != 0 ? 3 : 2;
+    total += size * k + d * d * d / 2 + 2 * d * widths + (d * d * k + d * k * k / 2) * (determinant > 0 ? 3 : 2);
+    total +=
+        matrices * 0.75 * k * widths + (coupled + determinant) * (d * d * k + d * own) + (matrices - 1) * 4 * traces;
   }
-  // The optimizer's step: blocks of the Jacobian on both sides of both matrices, and the solves.
-  for (int b = 0; b < shape.terms; ++b)
-    for (int c = 0; c <= b; ++c) {
-      const double x = kernels::triangle_size(shape.term[b].k), y = kernels::triangle_size(shape.term[c].k);
-      total += 2 * x * y * (x + y);
-    }
   return total;
 }
 
