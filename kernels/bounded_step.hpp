@@ -140,10 +140,11 @@ BATCHLMM_INLINE MaskOf<V> eliminate_free(const S& s, const N& n, const A& matrix
   return definite;
 }
 
-/// Solves for the bounded coordinates after eliminate_free, those with n.fixed held at n.fixed_step.
+/// Solves for the bounded coordinates after eliminate_free.
+/// @param held  per term: lanes whose bounded coordinate is held at n.fixed_step
 /// @return lanes where what is left was positive definite on those that are not held
 template <class V, class S, class N>
-BATCHLMM_INLINE MaskOf<V> solve_bounded(const S& s, const N& n) {
+BATCHLMM_INLINE MaskOf<V> solve_bounded(const S& s, const N& n, const MaskOf<V> (&held)[max_terms]) {
   const int free = s.parameters - s.terms, terms = s.terms;
   const auto l = n.bounded, rhs = l + triangle_size(terms), inverse = rhs + terms;
   MaskOf<V> definite = V(0.0) <= V(0.0);
@@ -152,17 +153,16 @@ BATCHLMM_INLINE MaskOf<V> solve_bounded(const S& s, const N& n) {
     for (int b2 = 0; b2 <= b; ++b2) l[triangle(b, b2)] = n.factor[triangle(free + b, free + b2)];
   }
   for (int b = 0; b < terms; ++b) {
-    const auto held = n.fixed[b] > V(0.5);
     for (int i = 0; i < terms; ++i) {
       if (i == b) continue;
-      const V h = select(held, V(l[packed(i, b)]), V(0.0));
+      const V h = select(held[b], V(l[packed(i, b)]), V(0.0));
       rhs[i] = fnma(h, V(n.fixed_step[b]), V(rhs[i]));
     }
-    for (int i = 0; i < terms; ++i) l[packed(i, b)] = select(held, V(i == b ? 1.0 : 0.0), V(l[packed(i, b)]));
-    rhs[b] = select(held, V(n.fixed_step[b]), V(rhs[b]));
+    for (int i = 0; i < terms; ++i) l[packed(i, b)] = select(held[b], V(i == b ? 1.0 : 0.0), V(l[packed(i, b)]));
+    rhs[b] = select(held[b], V(n.fixed_step[b]), V(rhs[b]));
   }
   // The right-hand sides of held coordinates must not have been changed by coordinates that were held later.
-  for (int b = 0; b < terms; ++b) rhs[b] = select(n.fixed[b] > V(0.5), V(n.fixed_step[b]), V(rhs[b]));
+  for (int b = 0; b < terms; ++b) rhs[b] = select(held[b], V(n.fixed_step[b]), V(rhs[b]));
   for (int i = 0; i < terms; ++i) {
     const V diagonal = l[triangle(i, i)];
     V pivot = diagonal, x = rhs[i];
@@ -208,22 +208,21 @@ BATCHLMM_INLINE void solve_free(const S& s, const N& n) {
 /// @return lanes where the matrix was positive definite on the free coordinates
 template <class V, class S, class N, class A>
 BATCHLMM_INLINE MaskOf<V> bounded_step(const S& s, const N& n, const A& matrix, MaskOf<V>& inside) {
+  MaskOf<V> held[max_terms];
   for (int b = 0; b < s.terms; ++b) {
-    const int z = bounded_coordinate(s.term[b]);
-    const auto held = (n.next.w[b] <= V(0.0)) && (n.x_gradient[z] >= V(0.0));
-    n.fixed[b] = select(held, V(1.0), V(0.0));
+    held[b] = (n.next.w[b] <= V(0.0)) && (n.x_gradient[bounded_coordinate(s.term[b])] >= V(0.0));
     n.fixed_step[b] = V(0.0);
   }
   const MaskOf<V> free_definite = eliminate_free<V>(s, n, matrix);
   MaskOf<V> definite = V(0.0) <= V(0.0);
   inside = definite;
   for (int pass = 0; pass <= s.terms; ++pass) {
-    definite = solve_bounded<V>(s, n);
+    definite = solve_bounded<V>(s, n, held);
     MaskOf<V> hit = V(1.0) <= V(0.0);
     for (int b = 0; b < s.terms; ++b) {
       const int z = bounded_coordinate(s.term[b]);
-      const auto below = (n.fixed[b] < V(0.5)) && (n.next.w[b] + n.step[z] < V(0.0));
-      n.fixed[b] = select(below, V(1.0), V(n.fixed[b]));
+      const auto below = !held[b] && (n.next.w[b] + n.step[z] < V(0.0));
+      held[b] = held[b] || below;
       n.fixed_step[b] = select(below, -n.next.w[b], V(n.fixed_step[b]));
       // A bound hit by a coordinate that is already as good as there is no news.
       inside = inside && !(below && (n.next.w[b] > V(1e-10)));

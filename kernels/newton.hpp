@@ -22,7 +22,7 @@ inline namespace BATCHLMM_ISA {
 template <class A>
 struct NewtonScratch {
   Coordinates<A> next;  ///< of the point that was evaluated
-  A x_gradient, x_hessian, x_information, jacobian, factor, bounded, rhs, step, fixed, fixed_step, small;
+  A x_gradient, x_hessian, x_information, jacobian, factor, bounded, rhs, step, fixed_step, small;
 };
 
 template <class V, class A>
@@ -59,7 +59,6 @@ BATCHLMM_INLINE NewtonScratch<A> make_newton_scratch(const S& s, Arena<A>& arena
   n.bounded = arena.take(triangle_size(s.terms) + 2 * s.terms);
   n.rhs = arena.take(m);
   n.step = arena.take(m);
-  n.fixed = arena.take(s.terms);
   n.fixed_step = arena.take(s.terms);
   n.small = arena.take(static_cast<std::size_t>(m) * largest + largest);
   return n;
@@ -68,7 +67,7 @@ BATCHLMM_INLINE NewtonScratch<A> make_newton_scratch(const S& s, Arena<A>& arena
 template <class S>
 constexpr int newton_scratch_size() {
   const int m = S::parameters;
-  return 2 * S::lambdas + 5 * S::terms + triangle_size(S::terms) + 4 * m + 3 * triangle_size(m) + m * m +
+  return 2 * S::lambdas + 4 * S::terms + triangle_size(S::terms) + 4 * m + 3 * triangle_size(m) + m * m +
          (m + 1) * S::lambdas;
 }
 
@@ -101,11 +100,6 @@ BATCHLMM_INLINE void begin_lane(Newton<V, A>& n, int l, int runs) {
   set_lane(n.total_evaluations, l, 0.0);
   set_lane(n.start, l, 0.0);
   set_lane(n.bumps, l, 0.0);
-}
-
-template <class T>
-BATCHLMM_INLINE int bounded_coordinate(const T& term) {
-  return term.parameter + triangle_size(term.k) - 1;
 }
 
 /// d(l^2)/dw of term b's last diagonal.

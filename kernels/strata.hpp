@@ -16,6 +16,7 @@
 
 #include "kernels/eliminate.hpp"
 #include "kernels/evaluation.hpp"
+#include "kernels/product_tiles.hpp"
 
 namespace batchlmm::kernels {
 
@@ -36,9 +37,16 @@ struct StrataBlock {
   const double* a = nullptr;   ///< packed d x packed coupled: A_b
   const double* a1 = nullptr;  ///< packed d x packed indicators: the same without the fixed effects taken off (ML)
   int inverse = 0;             ///< place of V_b^{-1} (d x d) in the workspace
+  // Where few copies are not drawn as one Wishart matrix and d is not small, they stay vectors: S_b is then the Wishart
+  // matrix alone, and y_b, A_b are not made.
+  int copies = 0;              ///< copies by themselves
+  int z = -1;                  ///< place of their coordinates in the record (copies x d)
+  const double* e = nullptr;   ///< copies x d x coupled: coordinates of the coupled columns; null: none
+  int indicated = 0;           ///< ML: copies that the indicators reach
+  const double* e1 = nullptr;  ///< indicated x d x indicators
 };
 
-/// One model on its strata. A replicate's record is [S of each block | y of each block | c (coupled) | rss].
+/// One model on its strata. A replicate's record is [per block: S | y or the copies' coordinates | c (coupled) | rss].
 struct StrataModel {
   int blocks = 0;
   const StrataBlock* block = nullptr;
@@ -53,7 +61,9 @@ struct StrataModel {
   double constant = 0;  ///< added to the criterion
   // A starting point from the record's moments (moment_start); none where moments is 0.
   int moments = 0;                        ///< entries of the record that it takes
-  const int* moment_entry = nullptr;      ///< moments: their places
+  const int* moment_entry = nullptr;      ///< moments: place of an entry of S, or -1
+  const int* moment_copies = nullptr;     ///< moments: copies whose coordinates are to be added to S
+  const int* moment_factors = nullptr;    ///< moments x 3: places of the first copy's two coordinates, and d
   const double* moment_map = nullptr;     ///< parameters x moments: T = moment_map S / s^2 + moment_offset
   const double* moment_offset = nullptr;  ///< parameters
   double moment_degrees = 0;              ///< s^2 = rss / moment_degrees
@@ -110,7 +120,8 @@ BATCHLMM_FUNCTION inline StrataWorkspace<A> make_strata_workspace(const S& s, co
   x.solved = arena.take(static_cast<std::size_t>(nd) * nd);
   x.one_entry = arena.take(s.parameters);
   x.scaled = arena.take(strata_linear_forms(m));
-  x.small = arena.take(static_cast<std::size_t>(2) * d * d + 3 * d * k + 9 * k * k + d);
+  x.small = arena.take(static_cast<std::size_t>(2) * d * d + 3 * d * k + 9 * k * k + d +
+                       static_cast<std::size_t>(d + k) * (2 * (nc + nd) + 1));
   return x;
 }
 
@@ -161,12 +172,15 @@ template <class V, class S, class Y, class A>
 BATCHLMM_FUNCTION inline void moment_start(const S& s, const StrataModel& m, const Y& record, const double* fallback,
                                            const A& lambda, const A& t) {
   const V per_sigma2 = V(m.moment_degrees) / record[m.record - 1];
-  for (int a = 0; a < s.parameters; ++a) {
-    V sum = V(0.0);
-    for (int i = 0; i < m.moments; ++i)
-      sum = fma(V(m.moment_map[a * m.moments + i]), V(record[m.moment_entry[i]]), sum);
-    t[a] = fma(sum, per_sigma2, V(m.moment_offset[a]));
+  for (int a = 0; a < s.parameters; ++a) t[a] = V(0.0);
+  for (int i = 0; i < m.moments; ++i) {
+    V moment = m.moment_entry[i] >= 0 ? V(record[m.moment_entry[i]]) : V(0.0);
+    const int* factors = m.moment_factors + 3 * i;
+    for (int c = 0; c < m.moment_copies[i]; ++c)
+      moment = fma(record[factors[0] + c * factors[2]], record[factors[1] + c * factors[2]], moment);
+    for (int a = 0; a < s.parameters; ++a) t[a] = fma(V(m.moment_map[a * m.moments + i]), moment, V(t[a]));
   }
+  for (int a = 0; a < s.parameters; ++a) t[a] = fma(t[a], per_sigma2, V(m.moment_offset[a]));
   for (int b = 0; b < s.terms; ++b) {
     const auto& term = s.term[b];
     const int k = term.k;
@@ -280,6 +294,17 @@ BATCHLMM_INLINE V invert_block(const S& s, const StrataBlock& b, const W& w, con
   return V(b.multiplicity) * product.sum;
 }
 
+/// f += e'We (packed n) for constant columns e (d x n). @param small  scratch: d x n
+template <class V, class A, class W>
+BATCHLMM_INLINE void add_weighted(int n, int d, const double* e, const W& weighted, const A& small, const A& f) {
+  product<V>(
+      d, n, d, weighted, [&](int i, int u) { return V(e[i * n + u]); },
+      [&](int i, int u, const V& t) { small[i * n + u] = t; });
+  symmetric_product<V>(
+      n, d, [&](int u, int i) { return V(e[i * n + u]); }, [&](int i, int u) { return V(small[i * n + u]); },
+      [&](int u, int v, const V& t) { f[triangle(u, v)] = f[triangle(u, v)] + t; });
+}
+
 /// Evaluates the criterion of a record at w.lambda.
 /// @param s       a Shape or its term structure
 /// @param record  m.record entries
@@ -334,6 +359,19 @@ BATCHLMM_FUNCTION inline Evaluation<V> evaluate_strata(const S& s, const StrataM
         if (separate && b.a1 != nullptr)
           for (int u = 0; u < size1; ++u) x.f1[u] = fma(v, V(b.a1[ij * size1 + u]), V(x.f1[u]));
       }
+    const auto weighted = [&](int i, int e) { return V(vi[i * d + e]); };
+    for (int c = 0; c < b.copies; ++c) {
+      const auto z = record + (b.z + c * d);
+      const double* e = b.e == nullptr ? nullptr : b.e + static_cast<std::size_t>(c) * d * nc;
+      product<V>(
+          d, 1, d, weighted, [&](int i, int) { return V(z[i]); }, [&](int i, int, const V& t) { x.small[i] = t; });
+      for (int i = 0; i < d; ++i) r2 = fma(z[i], x.small[i], r2);
+      for (int u = 0; e != nullptr && u < nc; ++u)
+        for (int i = 0; i < d; ++i) x.f[u] = fma(V(e[i * nc + u]), V(x.small[i]), V(x.f[u]));
+      if (e != nullptr) add_weighted<V>(nc, d, e, weighted, x.small, x.f2);
+    }
+    for (int c = 0; separate && c < b.indicated; ++c)
+      add_weighted<V>(nd, d, b.e1 + static_cast<std::size_t>(c) * d * nd, weighted, x.small, x.f1);
   }
   if (nc > 0) {
     const V log_f = factor_packed<V>(nc, x.f2, x.f2_inverse, result.ok);

@@ -94,6 +94,19 @@ BATCHLMM_INLINE void subtract_linear(const G& groups, int d, const A& y, const A
   }
 }
 
+/// The same of (y z' + z y') / 2, y and z of C's columns' length.
+template <class V, class G, class A>
+BATCHLMM_INLINE void subtract_outer(const G& groups, const A& y, int step_y, const A& z, int step_z, const A& form) {
+  for (int g = 0; g < groups.groups(); ++g) {
+    const int o = groups.offset(g), a = groups.term(g).parameter;
+    for (int i = 0; i < groups.size(g); ++i)
+      for (int j = 0; j <= i; ++j) {
+        const V t = fma(y[(o + i) * step_y], z[(o + j) * step_z], y[(o + j) * step_y] * z[(o + i) * step_z]);
+        form[a + triangle(i, j)] = fma(t, V(-0.5), V(form[a + triangle(i, j)]));
+      }
+  }
+}
+
 /// A U and U'A U of a symmetric K x K matrix A.
 template <class V, class G, class A>
 BATCHLMM_INLINE void both_sides(const G& groups, const A& u, const A& a, const A& au, const A& uau) {
@@ -193,8 +206,10 @@ BATCHLMM_INLINE void add_block_derivatives(const S& s, const StrataModel& m, con
   const BlockGroups<KB, KT, S> groups{s, b};
   const int d = D > 0 ? D : b.d, K = groups.columns(), nc = m.coupled, nd = determinant_columns(m),
             size1 = triangle_size(nd), size2 = triangle_size(nc), parameters = s.parameters;
-  const double* constants = m.reml ? b.a : b.a1;
-  const bool with_phi = nd > 0 && constants != nullptr, with_r = b.s >= 0 || b.y >= 0;
+  const double *constants = m.reml ? b.a : b.a1, *columns = m.reml ? b.e : b.e1;
+  const int indicated = columns == nullptr ? 0 : m.reml ? b.copies : b.indicated;
+  const bool packed_forms = b.s >= 0 || b.y >= 0, packed_phis = nd > 0 && constants != nullptr,
+             with_phi = packed_phis || (nd > 0 && indicated > 0), with_r = packed_forms || b.copies > 0;
   const A vi = x.inverse + b.inverse, dr = x.linear, gv = dr + parameters, df = gv + nc * parameters,
           gradient = df + size1 * parameters;
   const A c = x.small, y = c + d * K, ry = y + d * K, packed_r = ry + d * K, packed_phi = packed_r + triangle_size(d);
@@ -209,6 +224,7 @@ BATCHLMM_INLINE void add_block_derivatives(const S& s, const StrataModel& m, con
     return TraceForm<A>{a, au, take()};
   };
   const TraceForm<A> q = take_form(), w = take_form(), r = take_form();
+  const A residual = next, by_columns = residual + (d + K), by_phi = by_columns + K * (nc > nd ? nc : nd);
 
   for (int g = 0; g < groups.groups(); ++g) {
     const int o = groups.offset(g), k = groups.size(g);
@@ -226,10 +242,10 @@ BATCHLMM_INLINE void add_block_derivatives(const S& s, const StrataModel& m, con
   symmetric_form<V>(d, K, c, y, q.a);
 
   // w = y - A beta; R = S - beta'y - beta'w.
-  if (with_r) {
+  if (packed_forms) {
     for (int ij = 0; ij < triangle_size(d); ++ij) {
       V t = b.s >= 0 ? V(record[b.s + ij]) : V(0.0);
-      const double* a = b.a + static_cast<std::size_t>(ij) * size2;
+      const double* a = b.y < 0 ? nullptr : b.a + static_cast<std::size_t>(ij) * size2;
       for (int v = 0; b.y >= 0 && v < nc; ++v) {
         const V own = record[b.y + ij * nc + v];
         V left = own;
@@ -243,7 +259,33 @@ BATCHLMM_INLINE void add_block_derivatives(const S& s, const StrataModel& m, con
         d, K, [&](int i, int e) { return packed_r[packed(i, e)]; }, y, ry);
     symmetric_form<V>(d, K, y, ry, r.a);
   }
-  if (with_phi) {
+  for (int i = 0; !packed_forms && with_r && i < K * K; ++i) r.a[i] = V(0.0);
+  for (int copy = 0; copy < b.copies; ++copy) {
+    // p = y'(z - E beta)
+    const double* e = b.e == nullptr ? nullptr : b.e + static_cast<std::size_t>(copy) * d * nc;
+    const A p = residual + d;
+    for (int i = 0; i < d; ++i) {
+      V t = record[b.z + copy * d + i];
+      for (int v = 0; e != nullptr && v < nc; ++v) t = fnma(V(e[i * nc + v]), V(x.beta[v]), t);
+      residual[i] = t;
+    }
+    product<V>(
+        K, 1, d, [&](int i, int at) { return V(y[at * K + i]); }, [&](int at, int) { return V(residual[at]); },
+        [&](int i, int, const V& t) { p[i] = t; });
+    for (int i = 0; i < K; ++i)
+      for (int j = 0; j <= i; ++j) {
+        const V t = fma(p[i], p[j], V(r.a[i * K + j]));
+        r.a[i * K + j] = t;
+        r.a[j * K + i] = t;
+      }
+    if (e == nullptr) continue;
+    product<V>(
+        K, nc, d, [&](int i, int at) { return V(y[at * K + i]); }, [&](int at, int v) { return V(e[at * nc + v]); },
+        [&](int i, int v, const V& t) { by_columns[i * nc + v] = t; });
+    for (int v = 0; v < nc; ++v) subtract_outer<V>(groups, by_columns + v, nc, p, 1, gv + v * parameters);
+  }
+  for (int i = 0; !packed_phis && with_phi && i < K * K; ++i) w.a[i] = V(0.0);
+  if (packed_phis) {
     for (int ij = 0; ij < triangle_size(d); ++ij) {
       V t = V(0.0);
       const double* a = constants + static_cast<std::size_t>(ij) * size1;
@@ -261,10 +303,31 @@ BATCHLMM_INLINE void add_block_derivatives(const S& s, const StrataModel& m, con
         d, K, [&](int i, int e) { return x.w[packed(i, e) * nc + v]; }, y, ry);
     subtract_linear<V>(groups, d, y, ry, gv + v * parameters);
   }
-  for (int v = 0; with_phi && v < size1; ++v) {
+  for (int v = 0; packed_phis && v < size1; ++v) {
     multiply_block<V>(
         d, K, [&](int i, int e) { return constants[packed(i, e) * size1 + v]; }, y, ry);
     subtract_linear<V>(groups, d, y, ry, df + v * parameters);
+  }
+  for (int copy = 0; with_phi && copy < indicated; ++copy) {
+    const double* e = columns + static_cast<std::size_t>(copy) * d * nd;
+    product<V>(
+        K, nd, d, [&](int i, int at) { return V(y[at * K + i]); }, [&](int at, int v) { return V(e[at * nd + v]); },
+        [&](int i, int v, const V& t) { by_columns[i * nd + v] = t; });
+    for (int v = 0; v < nd; ++v)
+      for (int v2 = 0; v2 <= v; ++v2)
+        subtract_outer<V>(groups, by_columns + v, nd, by_columns + v2, nd, df + triangle(v, v2) * parameters);
+    product<V>(
+        K, nd, nd, [&](int i, int at) { return V(by_columns[i * nd + at]); },
+        [&](int at, int v) { return V(x.phi[packed(at, v)]); },
+        [&](int i, int v, const V& t) { by_phi[i * nd + v] = t; });
+    symmetric_product<V>(
+        K, nd, [&](int i, int at) { return V(by_phi[i * nd + at]); },
+        [&](int at, int j) { return V(by_columns[j * nd + at]); },
+        [&](int i, int j, const V& sum) {
+          const V t = w.a[i * K + j] + sum;
+          w.a[i * K + j] = t;
+          w.a[j * K + i] = t;
+        });
   }
   const V mu = V(b.multiplicity);
   for (int g = 0; g < groups.groups(); ++g) {

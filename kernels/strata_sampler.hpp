@@ -29,7 +29,7 @@ struct BlockRecord {
   const int* coordinates = nullptr;  ///< copies: place of the copy's coordinates
   const double* reduce = nullptr;    ///< d x stratum_d: what is left of a copy; null: all of it
   int wishart = -1;                  ///< place of the free copies' matrix, or -1
-  int s = -1, y = -1;                ///< places in the record (StrataBlock)
+  int s = -1, y = -1, z = -1;        ///< places in the record (StrataBlock)
   const double* coupled = nullptr;   ///< copies x d x coupled: coordinates of the coupled columns
 };
 
@@ -88,6 +88,10 @@ BATCHLMM_FUNCTION inline void make_record(const RecordMap& m, const A& coordinat
         V t = V(0.0);
         for (int e = 0; e < block.stratum_d; ++e) t = fma(V(block.reduce[i * block.stratum_d + e]), V(y[e]), t);
         v[i] = t;
+      }
+      if (block.z >= 0) {
+        for (int i = 0; i < d; ++i) record[block.z + c * d + i] = v[i];
+        continue;
       }
       if (block.s >= 0)
         for (int i = 0; i < d; ++i)

@@ -332,14 +332,32 @@ void StrataData::make_blocks(Side& side) {
       any_coupled = any_coupled || (nc > 0 && coupled.back().cwiseAbs().maxCoeff() > zero);
     }
     const Index size = d * (d + 1) / 2, packed_nc = nc * (nc + 1) / 2, packed_nd = nd * (nd + 1) / 2;
-    if (any_coupled) {
+    // Few copies of a large block are less work as vectors than their cross-products.
+    const std::size_t most = std::max(members.size(), base && nd > 0 ? copies.indicators.size() : 0);
+    const bool vectors = d > 2 && most > 0 && 2 * most <= static_cast<std::size_t>(d);
+    const auto stacked = [&](const std::vector<MatrixXd>& columns, Index n) {
+      MatrixXd e(static_cast<Index>(columns.size()) * d, n);
+      for (std::size_t i = 0; i < columns.size(); ++i) e.middleRows(static_cast<Index>(i) * d, d) = columns[i];
+      return e;
+    };
+    if (vectors) {
+      block.copies = static_cast<int>(members.size());
+      if (any_coupled) block.e = keep(side.doubles, stacked(coupled, nc));
+      if (base && nd > 0) {
+        const MatrixXd e1 = stacked(copies.indicators, nd);
+        if (e1.cwiseAbs().maxCoeff() > zero) {
+          block.indicated = static_cast<int>(copies.indicators.size());
+          block.e1 = keep(side.doubles, e1);
+        }
+      }
+    } else if (any_coupled) {
       MatrixXd a = MatrixXd::Zero(size, packed_nc);
       for (const MatrixXd& e : coupled)
         for (int i = 0; i < d; ++i)
           for (int j = 0; j <= i; ++j) a.row(i * (i + 1) / 2 + j) += packed_outer(e.row(i), e.row(j), nc);
       block.a = keep(side.doubles, a);
     }
-    if (base && nd > 0) {
+    if (!vectors && base && nd > 0) {
       MatrixXd a1 = MatrixXd::Zero(size, packed_nd);
       for (const MatrixXd& e : copies.indicators)
         for (int i = 0; i < d; ++i)
@@ -347,7 +365,7 @@ void StrataData::make_blocks(Side& side) {
       if (a1.size() > 0 && a1.cwiseAbs().maxCoeff() > zero * zero) block.a1 = keep(side.doubles, a1);
     }
     const bool quadratic = free || !members.empty();
-    if (!quadratic && multiplicity == 0 && block.a1 == nullptr) return;
+    if (!quadratic && multiplicity == 0 && block.a1 == nullptr && block.e1 == nullptr) return;
     // V's factors.
     std::vector<int> group_term, group_column;
     MatrixXd c(d, 0);
@@ -390,11 +408,14 @@ void StrataData::make_blocks(Side& side) {
     model.inverses += d * d;
     model.largest_d = std::max(model.largest_d, d);
     model.largest_columns = std::max(model.largest_columns, block.columns);
-    if (quadratic) {
+    if (free || (quadratic && !vectors)) {
       block.s = model.record;
       model.record += static_cast<int>(size);
     }
-    if (any_coupled) {
+    if (block.copies > 0) {
+      block.z = model.record;
+      model.record += block.copies * d;
+    } else if (any_coupled) {
       block.y = model.record;
       model.record += static_cast<int>(size * nc);
     }
@@ -410,11 +431,8 @@ void StrataData::make_blocks(Side& side) {
     if (free) record.wishart = copies.wishart;
     record.s = block.s;
     record.y = block.y;
-    if (any_coupled) {
-      MatrixXd e(static_cast<Index>(members.size()) * d, nc);
-      for (std::size_t i = 0; i < members.size(); ++i) e.middleRows(static_cast<Index>(i) * d, d) = coupled[i];
-      record.coupled = keep(side.doubles, e);
-    }
+    record.z = block.z;
+    if (block.y >= 0) record.coupled = keep(side.doubles, stacked(coupled, nc));
     side.records.push_back(record);
   };
 
@@ -544,15 +562,15 @@ void StrataData::make_moments(Side& side, const double* lambda) {
   Index rows = 0;
   for (const kernels::StrataBlock& b : side.blocks) {
     degrees -= b.multiplicity * b.d;
-    if (b.s >= 0 && b.multiplicity > 0) rows += b.d * (b.d + 1) / 2;
+    if ((b.s >= 0 || b.z >= 0) && b.multiplicity > 0) rows += b.d * (b.d + 1) / 2;
   }
   if (degrees <= 0 || rows < m) return;
   MatrixXd design = MatrixXd::Zero(rows, m), target = MatrixXd::Zero(rows, rows);
   VectorXd identity = VectorXd::Zero(rows), scale = VectorXd::Zero(rows);
-  std::vector<int> entry;
+  std::vector<int> entry, vectors, factors;
   Index at = 0;
   for (const kernels::StrataBlock& b : side.blocks) {
-    if (b.s < 0 || b.multiplicity <= 0) continue;
+    if ((b.s < 0 && b.z < 0) || b.multiplicity <= 0) continue;
     const int d = b.d;
     const Eigen::Map<const RowMajor> c(b.c, d, b.columns);
     MatrixXd v = MatrixXd::Identity(d, d);
@@ -591,7 +609,9 @@ void StrataData::make_moments(Side& side, const double* lambda) {
         target.block(at, column, size, 1) = weighted(unit);
         identity[column] = i == j ? 1 : 0;
         scale[column] = 1 / b.multiplicity;
-        entry.push_back(b.s + kernels::triangle(i, j));
+        entry.push_back(b.s >= 0 ? b.s + kernels::triangle(i, j) : -1);
+        vectors.push_back(b.copies);
+        for (int place : {b.z + i, b.z + j, d}) factors.push_back(place);
       }
     at += size;
   }
@@ -601,6 +621,8 @@ void StrataData::make_moments(Side& side, const double* lambda) {
   const VectorXd offset = -map * identity;
   side.model.moments = static_cast<int>(rows);
   side.model.moment_entry = side.ints.emplace_back(std::move(entry)).data();
+  side.model.moment_copies = side.ints.emplace_back(std::move(vectors)).data();
+  side.model.moment_factors = side.ints.emplace_back(std::move(factors)).data();
   side.model.moment_map = keep(side.doubles, map * scale.asDiagonal());
   side.model.moment_offset = keep(side.doubles, offset);
   side.model.moment_degrees = degrees;
