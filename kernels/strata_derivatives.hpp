@@ -181,7 +181,7 @@ BATCHLMM_INLINE void add_traces(const G& groups, const TraceForm<A>& q, const Tr
 }
 
 /// A symmetric matrix by the entries of T into the same by the directions: 2 (M U)_rc.
-/// @param at, step  out[at + step * coordinate]
+/// @param out  out(coordinate, value)
 template <class V, class S, class A, class Out>
 BATCHLMM_INLINE void along_directions(const S& s, const A& u, const A& form, const Out& out) {
   for (int b = 0; b < s.terms; ++b) {
@@ -362,7 +362,6 @@ BATCHLMM_INLINE void add_entry_derivatives(const S& s, const StrataModel& m, con
   const int nc = m.coupled, nd = determinant_columns(m), size1 = triangle_size(nd), parameters = s.parameters;
   const double* constants = m.reml ? b.a : b.a1;
   const bool with_phi = nd > 0 && constants != nullptr, with_r = b.s >= 0 || b.y >= 0;
-  const A dr = x.linear, gv = dr + parameters, df = gv + nc * parameters, gradient = df + size1 * parameters;
   const V inverse = x.inverse[b.inverse], inverse2 = inverse * inverse, mu = V(b.multiplicity);
   V r = b.s >= 0 ? V(record[b.s]) : V(0.0);
   for (int v = 0; b.y >= 0 && v < nc; ++v) {
@@ -384,26 +383,27 @@ BATCHLMM_INLINE void add_entry_derivatives(const S& s, const StrataModel& m, con
   }
   const V q = ri2 * inverse;
   const A dv = x.one_entry;
-  const auto add_linear = [&](int i, const V& dvi) {
+  // At forms + i step: what dV = dvi by parameter i adds to the linear forms, in their order.
+  const auto add_linear = [&](const V& dvi, const A& forms, int step) {
     const V less = -dvi * inverse2;
-    gradient[i] = fma(dvi, g, V(gradient[i]));
-    dr[i] = fnma(dvi, ri2, V(dr[i]));
-    for (int v = 0; b.y >= 0 && v < nc; ++v) gv[v * parameters + i] = fma(less, V(x.w[v]), V(gv[v * parameters + i]));
+    forms[0] = fnma(dvi, ri2, V(forms[0]));
+    for (int v = 1; b.y >= 0 && v <= nc; ++v) forms[v * step] = fma(less, V(x.w[v - 1]), V(forms[v * step]));
     for (int v = 0; with_phi && v < size1; ++v)
-      df[v * parameters + i] = fma(less, V(constants[v]), V(df[v * parameters + i]));
+      forms[(1 + nc + v) * step] = fma(less, V(constants[v]), V(forms[(1 + nc + v) * step]));
+    forms[(1 + nc + size1) * step] = fma(dvi, g, V(forms[(1 + nc + size1) * step]));
   };
   if (s.parameters == s.terms) {
-    // Scalar terms: nothing to turn.
-    for (int e = 0; e < b.generators; ++e) {
-      const int i = b.parameter[e];
-      const V dvi = V(b.generator[e]);
-      add_linear(i, dvi);
-      dv[i] = dvi * (x.u[i] + x.u[i]);
-      const V hi = h * dv[i], qi = q * dv[i];
-      for (int e2 = 0; e2 <= e; ++e2) {
-        const int j = b.parameter[e2], at = triangle(i, j);
-        hessian[at] = fma(hi, V(dv[j]), V(hessian[at]));
-        information[at] = fma(qi, V(dv[j]), V(information[at]));
+    // Scalar terms: by the directions at once.
+    for (int at = 0; at < b.generators; ++at) {
+      const int i = b.parameter[at];
+      const V dvi = V(b.generator[at]) * (x.u[i] + x.u[i]);
+      add_linear(dvi, x.by_linear + i * strata_linear_forms(m), 1);
+      dv[i] = dvi;
+      const V hi = h * dvi, qi = q * dvi;
+      for (int at2 = 0; at2 <= at; ++at2) {
+        const int j = b.parameter[at2], ij = triangle(i, j);
+        hessian[ij] = fma(hi, V(dv[j]), V(hessian[ij]));
+        information[ij] = fma(qi, V(dv[j]), V(information[ij]));
       }
     }
     return;
@@ -431,7 +431,7 @@ BATCHLMM_INLINE void add_entry_derivatives(const S& s, const StrataModel& m, con
   for (int t = 0; t < s.terms; ++t) {
     if (!acts[t]) continue;
     for (int i = s.term[t].parameter; i < s.term[t].parameter + triangle_size(s.term[t].k); ++i) {
-      add_linear(i, V(dv[i]));
+      add_linear(V(dv[i]), x.linear + i, parameters);
     }
   }
   // By the directions, in place: row r of a term needs the entries of rows that have not been written.
@@ -474,7 +474,10 @@ BATCHLMM_FUNCTION inline void strata_derivatives(const S& s, const StrataModel& 
   const int nc = m.coupled, nd = determinant_columns(m), size1 = triangle_size(nd), parameters = s.parameters,
             forms = strata_linear_forms(m);
   const bool separate = !m.reml && nd > 0;
-  for (int i = 0; i < forms * parameters; ++i) x.linear[i] = V(0.0);
+  bool by_entries = s.parameters != s.terms;  // linear forms by the entries of T
+  for (int at = 0; at < m.blocks; ++at) by_entries = by_entries || m.block[at].d > 1;
+  for (int i = 0; i < forms * parameters; ++i) x.by_linear[i] = V(0.0);
+  for (int i = 0; by_entries && i < forms * parameters; ++i) x.linear[i] = V(0.0);
   for (int i = 0; i < triangle_size(parameters); ++i) {
     hessian[i] = V(0.0);
     information[i] = V(0.0);
@@ -503,8 +506,9 @@ BATCHLMM_FUNCTION inline void strata_derivatives(const S& s, const StrataModel& 
     else
       add_block_derivatives<0, 0, 0, V>(s, m, b, record, x, by, n_over_r2, hessian, information);
   }
-  for (int f = 0; f < forms; ++f)
-    along_directions<V>(s, x.u, x.linear + f * parameters, [&](int i, const V& t) { x.by_linear[i * forms + f] = t; });
+  for (int f = 0; by_entries && f < forms; ++f)
+    along_directions<V>(s, x.u, x.linear + f * parameters,
+                        [&](int i, const V& t) { x.by_linear[i * forms + f] = x.by_linear[i * forms + f] + t; });
   // Solved against the factors once: g'F^{-1}g = |L^{-1}g|^2, tr(Phi dF Phi dF') = <L^{-1}dF L^{-T}, L^{-1}dF'L^{-T}>.
   for (int a = 0; a < parameters; ++a) {
     const A row = x.by_linear + a * forms;

@@ -158,7 +158,9 @@ double StrataEngine::operations(const kernels::Shape& shape, const kernels::Stra
     const kernels::StrataBlock& b = model.block[i];
     const double d = b.d, k = b.columns, size = d * (d + 1) / 2;
     const double coupled = b.y >= 0 ? nc : 0, determinant = b.a != nullptr || b.a1 != nullptr ? size1 : 0;
-    total += 40 + size * (1 + (b.y >= 0 ? size2 + nc * nc + 3 * nc : 0) + 3 * determinant);
+    const double vectors = b.copies + b.indicated;  // each by itself
+    total += 40 + vectors * d * (d + k) * (nc + nd + 1) +
+             size * (1 + (b.y >= 0 ? size2 + nc * nc + 3 * nc : 0) + 3 * determinant);
     double own = 0, widths = 0, traces = 0;
     for (int g = 0; g < b.groups; ++g) {
       const double width = shape.term[b.group_term[g]].k;
@@ -175,8 +177,10 @@ double StrataEngine::operations(const kernels::Shape& shape, const kernels::Stra
       continue;
     }
     // V and its inverse; Q and the forms of R and Phi, with the directions on both sides; the linear forms; the traces.
-    const double matrices = determinant > 0 || b.multiplicity != 0 ? 3 : 2;
-    total += size * k + d * d * d / 2 + 2 * d * widths + (d * d * k + d * k * k / 2) * (determinant > 0 ? 3 : 2);
+    const double matrices = determinant > 0 || b.indicated > 0 || b.multiplicity != 0 ? 3 : 2;
+    total += vectors * (k * k + (nc + size1) * own);
+    total += size * k + d * d * d / 2 + 2 * d * widths;
+    total += (d * d * k + d * k * k / 2) * (1 + (b.s >= 0 ? 1 : 0) + (determinant > 0 ? 1 : 0));
     total +=
         matrices * 0.75 * k * widths + (coupled + determinant) * (d * d * k + d * own) + (matrices - 1) * 4 * traces;
   }
