@@ -201,6 +201,7 @@ std::vector<std::pair<std::string, std::unique_ptr<Pair>>> large_pairs(Method me
 }
 
 TEST(Strata, CriterionAndDerivativesAreThoseOfTheRows) {
+  int vectors = 0, products = 0, several_groups = 0;
   for (Method method : {Method::ml, Method::reml}) {
     auto all = pairs(method);
     for (auto& large : large_pairs(method)) all.push_back(std::move(large));
@@ -213,6 +214,12 @@ TEST(Strata, CriterionAndDerivativesAreThoseOfTheRows) {
         const kernels::StrataModel& strata = full ? engine->data().full_model() : engine->data().null_model();
         const kernels::Shape& s = model.shape();
         const int m = s.parameters;
+        for (int at = 0; at < strata.blocks; ++at) {
+          const kernels::StrataBlock& b = strata.block[at];
+          vectors += b.e != nullptr;
+          products += b.d > 2 && b.y >= 0;
+          several_groups += b.d > 1 && b.groups > s.terms;
+        }
         for (int trial = 0; trial < 3; ++trial) {
           Eigen::VectorXd y(model.matrices().y.size());
           for (Eigen::Index i = 0; i < y.size(); ++i) y[i] = std::sin(2.1 * i * (trial + 1) + 0.3) + 0.2 * (i % 5);
@@ -247,6 +254,10 @@ TEST(Strata, CriterionAndDerivativesAreThoseOfTheRows) {
       }
     }
   }
+  // The designs have blocks of every kind.
+  EXPECT_GT(vectors, 0);
+  EXPECT_GT(products, 0);
+  EXPECT_GT(several_groups, 0);
 }
 
 /// The table without some rows.
