@@ -124,7 +124,7 @@ double newton_step(const Shape& s) {
   const double free = m - s.terms, terms = s.terms;
   cost += 1.5 * (free * (free * free - 1) / 6 + 4 * triangle(free) + terms * (triangle(free) + (terms + 5) * free));
   cost +=
-      1.5 * (3 * free + 2 * (terms * (terms * terms - 1) / 6 + 4 * triangle(terms)) + 10 * terms) + 10 * m + 20 * terms;
+      1.5 * (3 * free + 2 * (terms * (terms * terms - 1) / 6 + 4 * triangle(terms)) + 10 * terms) + 10 * m + 16 * terms;
   return cost;
 }
 
