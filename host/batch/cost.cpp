@@ -113,7 +113,8 @@ double newton_step(const Shape& s) {
   for (int b = 0; b < s.terms; ++b) {
     const double k = s.term[b].k, mb = triangle(k);
     cost += k * k * (k + 1) / 2 + mb * mb * 2 + mb * mb + mb * 2 * k * k + 2 * mb * k;  // Jacobian, gradient, curvature
-    cost += k * k * k + mb * (k + 2) + 45;  // to and from the coordinates: a logarithm and an exponential
+    cost += k * k * k + mb * (k + 2) + 12;                                              // to and from the coordinates
+    if (s.term[b].k > 1) cost += mb * m + 30 * (k - 1);                                 // the columns' charts
     for (int b2 = 0; b2 <= b; ++b2) {
       const double mb2 = triangle_size(s.term[b2].k);
       cost += 2 * (mb * mb2 * mb2 + (b == b2 ? triangle(mb) * mb : mb * mb * mb2));
