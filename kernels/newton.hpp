@@ -109,7 +109,8 @@ BATCHLMM_INLINE V bounded_rate(const S& s, const Coordinates<A>& x, int b) {
   return RatioCoordinate<V>(last * last * V(s.scale(b)), s.scale(b)).rate;
 }
 
-/// Directions of T by the entries of l and the terms' w: the one at (r, c) changes T, its rows pivoted, along e_r u_c' + u_c e_r'.
+/// Directions of T by the entries of l and the terms' w: the one at (r, c) changes T, its rows pivoted, along e_r u_c'
+/// + u_c e_r'.
 /// @param[out] u  per term k x k, at the term's place among the lambdas
 template <class V, class S, class A, class X>
 BATCHLMM_INLINE void tangents(const S& s, const Coordinates<A>& x, const X& u) {
@@ -453,8 +454,16 @@ BATCHLMM_INLINE MaskOf<V> newton_trip(const S& s, const W& w, Newton<V, A>& n, c
   // p)^{3/2}.
   const V decrement = V(2.0) * maximum(n.predicted, V(0.0)), root = square_root(decrement);
   const V third = V(other_directions) * root / maximum(predicted_before, V(1e-300));
-  const auto precise =
-      whole_step && (predicted_before < V(1.0)) && (third * decrement * root < V(6.0 * options.value_error));
+  // A direction in which the Hessian is nearly flat hides from that: there the step itself is long, and the third
+  // derivative by a coordinate is about its second.
+  V cubes = V(0.0);
+  for (int i = 0; i < m; ++i) {
+    const V size = absolute(V(x.step[i]));
+    cubes = fma(size * size, size * absolute(V(x.x_hessian[triangle(i, i)])), cubes);
+  }
+  const auto precise = whole_step && (fraction >= V(1.0)) && (predicted_before < V(1.0)) &&
+                       (third * decrement * root < V(6.0 * options.value_error)) &&
+                       (cubes < V(60.0 * options.value_error));
   const auto small_step = n.certified && ((n.predicted < V(options.finish)) || precise);
   const auto finished = small_step && accepted;
   const auto stopped = !accepted && small_step;
