@@ -45,7 +45,8 @@ function(batchlmm_add_cuda_backend target)
     # Device code has an inline namespace of its own, like every instruction set (kernels/lanes.hpp).
     set_source_files_properties(${sources} PROPERTIES COMPILE_DEFINITIONS BATCHLMM_ISA=cuda)
     set_target_properties(${target} PROPERTIES CUDA_STANDARD 20 CUDA_STANDARD_REQUIRED ON CUDA_RUNTIME_LIBRARY None)
-    target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:-O3;-fmad=false;--expt-relaxed-constexpr;-Xcompiler=-ffp-contract=off>")
+    # One architecture a thread: this is by far the longest compilation.
+    target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:-O3;--threads=2;-fmad=false;--expt-relaxed-constexpr;-Xcompiler=-ffp-contract=off>")
     target_link_libraries(${target} PRIVATE CUDA::cudart_static)
   elseif(EXISTS "${PROJECT_SOURCE_DIR}/kernels/no_cuda.cpp")
     target_sources(${target} PRIVATE "${PROJECT_SOURCE_DIR}/kernels/no_cuda.cpp")

@@ -34,7 +34,7 @@ struct TermShape {
   int column = 0;     ///< offset of its first column within its stage's own columns
   int parameter = 0;  ///< index of its first entry of T = lambda lambda', packed lower row by row
   int lambda = 0;     ///< offset of its k x k (row-major) lambda in the array of all lambdas
-  double scale = 1;   ///< c: mean over levels of the diagonal of Z'Z; sets the scale of log1p(c lambda^2)
+  double scale = 1;   ///< c: mean over levels of the diagonal of Z'Z; sets the scale of a variance's coordinate
 };
 
 struct Shape {
