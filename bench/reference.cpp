@@ -150,7 +150,7 @@ nlohmann::ordered_json check_replicates(const Bootstrap& bootstrap, const Model&
         above = std::max(above, ours.full.deviance[i] - best.full.deviance[i]);
         below = std::max(below, best.full.deviance[i] - ours.full.deviance[i]);
       }
-      off += above > contract;
+      off += above > contract || below > contract;
       wrong += above > another_optimum;
       excess = std::max(excess, above);
       shortfall = std::max(shortfall, below);
