@@ -16,7 +16,8 @@ struct NewtonOptions {
   int starts = 1;            ///< starting points tried in turn; the best optimum wins
   /// The step is also the last one where the error of the deviance that it predicts is surely below this.
   double value_error = 0;
-  /// Not 0: starting points of a full fit whose null had one minimum only.
+  /// Not 0: lower minima than the first run's are rare, and this many starting points are enough for a full fit whose
+  /// null had one minimum only.
   int lone_starts = 0;
 };
 
