@@ -65,9 +65,9 @@ struct CrossedTermsWorkspace {
 template <int K1, int K2, class A>
 BATCHLMM_FUNCTION inline CrossedTermsWorkspace<A> make_workspace(const CrossedTermsSizes<K1, K2>& s, Arena<A>& arena) {
   using Sizes = CrossedTermsSizes<K1, K2>;
+  const std::size_t p = s.p;  // NOLINT(clang-analyzer-core.uninitialized.Assign): the sizes' constructor sets it
   const std::size_t streamed = K1 * static_cast<std::size_t>(s.levels), n = K2 * static_cast<std::size_t>(s.dense),
-                    p = s.p, outer = 1 + p, rows = streamed + n + outer, panel = rows * n,
-                    f = streamed * (n + outer + 2 * K1);
+                    outer = 1 + p, rows = streamed + n + outer, panel = rows * n, f = streamed * (n + outer + 2 * K1);
   CrossedTermsWorkspace<A> w;
   w.lambda = arena.take(Sizes::lambdas);
   w.gradient = arena.take(Sizes::parameters);

@@ -155,7 +155,7 @@ std::shared_ptr<ModelMatrices> factorial(int subjects, int items, bool square, b
     for (int i = 0; i < items; ++i)
       for (int c = 0; c < (square ? 1 : 4); ++c) {
         const int cell = square ? (s + i) % 4 : c;
-        const double a = cell % 2 - 0.5, b = cell / 2 - 0.5;
+        const double a = cell % 2 - 0.5, b = (cell < 2 ? 0 : 1) - 0.5;
         z.emplace_back(1, a, b, 2 * a * b);
         subject.level_of_row.push_back(s);
         item.level_of_row.push_back(i);

@@ -268,7 +268,8 @@ TEST(LrtReport, SaysWhatTheBootstrapRestsOn) {
   EXPECT_NE(text.find("converged 600, boundary 398, iteration limit 2, not positive definite 0, non finite 0\n"),
             std::string::npos)
       << text;
-  EXPECT_NE(text.find("0.0125 s, 80000 replicates per second (cpu, 2 threads)\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("0.0125 s, 80000 replicates per second (cpu, 2 threads, streaming tier)\n"), std::string::npos)
+      << text;
 }
 
 TEST(LrtReport, NotesNameTheModel) {

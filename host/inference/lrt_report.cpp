@@ -81,9 +81,9 @@ std::string bootstrap_text(const BootstrapTest& bootstrap) {
       fmt::format("  statistic  mean {:.4g}, share of zeros {:.4g}\n", bootstrap.mean_statistic, bootstrap.share_zero);
   out += fmt::format("  singular   null {}, full {}\n", bootstrap.singular_null, bootstrap.singular_full);
   out += fmt::format("  status     {}\n", by_status);
-  out += fmt::format("  time       {:.3g} s, {:.0f} replicates per second ({}, {} {})\n", bootstrap.seconds,
+  out += fmt::format("  time       {:.3g} s, {:.0f} replicates per second ({}, {} {}, {} tier)\n", bootstrap.seconds,
                      bootstrap.replicates_per_second, bootstrap.backend, bootstrap.threads,
-                     bootstrap.threads == 1 ? "thread" : "threads");
+                     bootstrap.threads == 1 ? "thread" : "threads", tier_name(bootstrap.tier));
   return out;
 }
 
