@@ -62,6 +62,7 @@ void expect_same_bits(Kind kind, int k, std::uint64_t seed) {
     matrices = oracle::random_model(kind, k, seed);
     model = std::make_unique<Model>(matrices, Method::ml);
     std::vector<int> have;
+    have.reserve(model->shape().terms);
     for (int b = 0; b < model->shape().terms; ++b) have.push_back(model->shape().term[b].k);
     if (have == wanted) break;
   }

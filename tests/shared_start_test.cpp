@@ -18,7 +18,6 @@
 namespace batchlmm {
 namespace {
 
-using oracle::Dropped;
 using oracle::Kind;
 
 std::vector<double> some_lambda(const kernels::Shape& s, std::uint64_t seed) {
