@@ -1,4 +1,4 @@
-# CUDA backend: kernels/cuda.cu where a CUDA compiler is found, kernels/no_cuda.cpp (entry points that throw
+# CUDA backend: kernels/*.cu where a CUDA compiler is found, kernels/no_cuda*.cpp (entry points that throw
 # BackendUnavailable) elsewhere. No #ifdef reaches the code.
 if(NOT BATCHLMM_CUDA MATCHES "^(AUTO|ON|OFF)$")
   message(FATAL_ERROR "BATCHLMM_CUDA must be AUTO, ON or OFF, found \"${BATCHLMM_CUDA}\"")
@@ -48,7 +48,8 @@ function(batchlmm_add_cuda_backend target)
     # One architecture a thread: this is by far the longest compilation.
     target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:-O3;--threads=2;-fmad=false;--expt-relaxed-constexpr;-Xcompiler=-ffp-contract=off>")
     target_link_libraries(${target} PRIVATE CUDA::cudart_static)
-  elseif(EXISTS "${PROJECT_SOURCE_DIR}/kernels/no_cuda.cpp")
-    target_sources(${target} PRIVATE "${PROJECT_SOURCE_DIR}/kernels/no_cuda.cpp")
+  else()
+    file(GLOB stand_ins CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/kernels/no_cuda*.cpp")
+    target_sources(${target} PRIVATE ${stand_ins})
   endif()
 endfunction()

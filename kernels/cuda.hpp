@@ -14,11 +14,16 @@ namespace batchlmm::kernels {
 struct CudaStatus {
   bool usable = false;
   std::string why;
-  std::string device;  ///< name of the device that will be used
+  std::string device;  ///< name of the device that will be used, and how many more there are
 };
 CudaStatus cuda_status();
 
-/// One lane a thread. Throws BackendUnavailable without a usable device, ComputationError with the call that failed.
+/// Places of work over all usable devices: so many calls of the functions below run at a time, on whatever device is
+/// free. More wait for their turn. @throws BackendUnavailable
+int cuda_slots();
+
+/// One lane a thread. Throws BackendUnavailable without a usable device, DeviceError with the call that failed,
+/// DeviceLost where the device is of no more use.
 void cuda_fit(const FitJob& job);
 void cuda_bootstrap(const BootstrapJob& job, BootstrapChunk& chunk);
 /// Replicates that one call should hold to fill the device within a share of its free memory.

@@ -1,14 +1,17 @@
 /// @file
 /// Runs a job on a device: the constants and the items go into one block of its memory, in as many pieces as fit, and
-/// the results come back. `Device` is a CUDA device (cuda.cu) or the tests' device, which is the host:
+/// the results come back. `Device` is a place on a CUDA device (cuda_device.hpp) or the tests' device, which is the
+/// host (tests/host_device.hpp):
 ///
-///     std::size_t resident_threads()                  threads that it runs at a time
+///     std::size_t resident_workers(const FitFamily&)  threads of these kernels that it runs at a time
 ///     std::size_t usable_bytes()                      memory that a job may take
 ///     bool reserve(std::size_t bytes)                 makes memory() hold so much; false: out of memory
 ///     std::byte* memory()                             the block
 ///     void write(void* to, const void* from, std::size_t bytes), read(...)   copies to and from the block
-///     void draw(const DrawArguments&)                 draw_one_lane on every thread
-///     void fit(const FitArguments&)                   fit_one_lane of the shape's text on every thread
+///     void launch(const DrawArguments&)               draw_one_lane on every thread
+///     void launch(const FitArguments&)                fit_one_lane of the shape's text on every thread
+///
+/// Every family of kernels has its `launch` and its `resident_workers` (cuda_launch.hpp says how one is added).
 #pragma once
 
 #include <algorithm>
@@ -111,6 +114,13 @@ Piece reserve(Device& device, Piece piece, const MemoryNeed& need) {
   return piece;
 }
 
+/// Threads that the device runs at a time while it fits the job's models.
+template <class Device>
+std::size_t resident_workers(Device& device, const BootstrapJob& job) {
+  return std::max<std::size_t>(device.resident_workers(FitFamily{text_kind(*job.null)}),
+                               device.resident_workers(FitFamily{text_kind(*job.full)}));
+}
+
 inline std::size_t thread_bytes(const BootstrapJob& job) {
   return 8 * std::max({draw_memory(*job.full, job.sampler), fit_memory(*job.null), fit_memory(*job.full)});
 }
@@ -133,7 +143,7 @@ void run_bootstrap(Device& device, const BootstrapJob& job, const BootstrapChunk
   std::vector<std::uint8_t> several(tells_minima(job) && chunk.full.status != nullptr ? chunk.count : 0);
   if (!several.empty()) null_out.several = several.data();
   const MemoryNeed need = memory_need(job, null_out, chunk.full);
-  const std::size_t resident = device.resident_threads();
+  const std::size_t resident = resident_workers(device, job);
   const Piece piece =
       reserve(device, {chunk.count, static_cast<std::size_t>(std::min<std::uint64_t>(resident, chunk.count))}, need);
 
@@ -162,7 +172,7 @@ void run_bootstrap(Device& device, const BootstrapJob& job, const BootstrapChunk
     draw.null_response = null_response;
     draw.memory = memory;
     draw.threads = piece.threads;
-    device.draw(draw);
+    device.launch(draw);
 
     FitArguments fit;
     fit.shape = there.null;
@@ -179,7 +189,7 @@ void run_bootstrap(Device& device, const BootstrapJob& job, const BootstrapChunk
     fit.response_element = items;
     fit.memory = memory;
     fit.threads = piece.threads;
-    device.fit(fit);
+    device.launch(fit);
     read_results(device, null_results, null_out, null, job.parameters, begin, items);
     if (refit) continue;
 
@@ -193,7 +203,7 @@ void run_bootstrap(Device& device, const BootstrapJob& job, const BootstrapChunk
     fit.bootstrap = there.at;
     fit.shared = nullptr;
     fit.null = null_results;
-    device.fit(fit);
+    device.launch(fit);
 
     read_results(device, full_results, chunk.full, full, job.parameters, begin, items);
   }
@@ -209,7 +219,7 @@ std::uint64_t chunk_items(Device& device, const BootstrapJob& job) {
   std::uint16_t evaluations = 0;
   const FitResults all{&status, &none, &none, &boundary, &evaluations, &none, &none, &status};
   const MemoryNeed need = memory_need(job, all, all);
-  const std::size_t threads = device.resident_threads(), usable = device.usable_bytes();
+  const std::size_t threads = resident_workers(device, job), usable = device.usable_bytes();
   Piece piece{std::min<std::uint64_t>(items_a_thread * threads, most), threads};
   while (piece.bytes(need) > usable && (piece.items > 1 || piece.threads > 1)) piece.shrink(need);
   return std::max<std::uint64_t>(std::min<std::uint64_t>(piece.items, items_a_thread * piece.threads), 64);
@@ -234,9 +244,9 @@ void run_fits(Device& device, const FitJob& job) {
   // Each item may bring a design of its own; a structure a time is aligned.
   if (job.design_of != nullptr) need.item += design.bytes().size() + 16 * (max_stages + 4) + sizeof(int);
   need.thread = 8 * fit_memory(s);
-  const Piece piece = reserve(
-      device, {job.items, static_cast<std::size_t>(std::min<std::uint64_t>(device.resident_threads(), job.items))},
-      need);
+  const std::size_t resident = device.resident_workers(FitFamily{text_kind(s)});
+  const Piece piece =
+      reserve(device, {job.items, static_cast<std::size_t>(std::min<std::uint64_t>(resident, job.items))}, need);
   int designs = 1;
   if (job.design_of != nullptr) designs = 1 + *std::max_element(job.design_of, job.design_of + job.items);
 
@@ -284,7 +294,7 @@ void run_fits(Device& device, const FitJob& job) {
     fit.response_element = 1;
     fit.memory = arrays.take<double>(piece.threads * need.thread / 8);
     fit.threads = piece.threads;
-    device.fit(fit);
+    device.launch(fit);
     read_results(device, fit.job.results, job.results, s, job.parameters, begin, items);
   }
 }

@@ -10,6 +10,7 @@ namespace {
 }  // namespace
 
 CudaStatus cuda_status() { return {false, "this build has no CUDA backend", ""}; }
+int cuda_slots() { unavailable(); }
 void cuda_fit(const FitJob&) { unavailable(); }
 void cuda_bootstrap(const BootstrapJob&, BootstrapChunk&) { unavailable(); }
 std::uint64_t cuda_chunk_length(const BootstrapJob&) { unavailable(); }

@@ -11,7 +11,8 @@ namespace batchlmm::kernels {
 
 /// Arguments of the draws of a chunk. All pointers are the device's.
 struct DrawArguments {
-  Shape shape;  ///< of the full model
+  static constexpr const char* kernel = "draw_kernel";  ///< on a device, for messages
+  Shape shape;                                          ///< of the full model
   Design<double> design;
   Sampler sampler;
   std::uint64_t seed = 0, first = 0, count = 0;
@@ -22,6 +23,7 @@ struct DrawArguments {
 
 /// Arguments of many fits. All pointers are the device's; `job.shape` is not used.
 struct FitArguments {
+  static constexpr const char* kernel = "fit_kernel";
   Shape shape;
   FitJob job;
   /// Element e of item i's response stands at i * response_item + e * response_element.
@@ -32,6 +34,11 @@ struct FitArguments {
   FitResults null;
   double* memory = nullptr;  ///< fit_memory() doubles a thread, element by element
   std::size_t threads = 0;
+};
+
+/// The kernels that run FitArguments of a shape; draws take as many threads as the fits that follow.
+struct FitFamily {
+  TextKind text = TextKind::general;
 };
 
 inline namespace BATCHLMM_ISA {

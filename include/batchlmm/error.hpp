@@ -74,4 +74,33 @@ public:
   using Error::Error;
 };
 
+/// What a device's library said.
+struct DeviceFailure {
+  std::string call;   ///< that failed, or the kernel that was found to have failed
+  std::string error;  ///< the error's name, as the library spells it
+  std::string text;   ///< what the library says of it
+  std::string place;  ///< file:line of the call
+  int device = -1;    ///< number of the device; -1: none
+};
+
+/// A call of a device's library failed.
+class DeviceError : public ComputationError {
+public:
+  explicit DeviceError(DeviceFailure failure) : ComputationError(message(failure)), failure_(std::move(failure)) {}
+  [[nodiscard]] const DeviceFailure& failure() const noexcept { return failure_; }
+
+private:
+  static std::string message(const DeviceFailure& f) {
+    return (f.device < 0 ? std::string("CUDA: ") : "CUDA device " + std::to_string(f.device) + ": ") + f.call +
+           " failed: " + f.text + " (" + f.error + ", " + f.place + ")";
+  }
+  DeviceFailure failure_;
+};
+
+/// The device cannot be used any more by this process. Results that had come back are valid.
+class DeviceLost : public DeviceError {
+public:
+  using DeviceError::DeviceError;
+};
+
 }  // namespace batchlmm

@@ -1,0 +1,27 @@
+/// @file
+/// The places of work of all usable devices. Internal to kernels/*.cu.
+#pragma once
+
+#include "kernels/cuda_device.hpp"
+#include "kernels/slot_pool.hpp"
+
+namespace batchlmm::kernels {
+inline namespace BATCHLMM_ISA {
+
+using CudaPool = SlotPool<CudaDevice>;
+
+/// Made at the first call and kept to the end of the program.
+/// @throws BackendUnavailable without a usable device
+CudaPool& cuda_pool();
+
+/// Calls f(device) on a place of work that is free, with its device current.
+template <class F>
+auto with_cuda_device(const F& f) {
+  return cuda_pool().run([&](CudaDevice& device) {
+    device.use();
+    return f(device);
+  });
+}
+
+}  // namespace BATCHLMM_ISA
+}  // namespace batchlmm::kernels

@@ -1,0 +1,70 @@
+/// @file
+/// The device of kernels/device_run.hpp on the host: what a CUDA device runs, thread after thread, in memory that it
+/// checks.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+
+#include "kernels/device_run.hpp"
+
+namespace batchlmm::oracle {
+
+/// A device whose threads run one after the other on the host.
+class HostDevice {
+public:
+  std::size_t threads = 37, bytes = std::size_t{1} << 30, refused_above = std::size_t{1} << 30;
+  int fits = 0;
+
+  template <class Family>
+  [[nodiscard]] std::size_t resident_workers(const Family&) const {
+    return threads;
+  }
+  [[nodiscard]] std::size_t usable_bytes() const { return bytes; }
+  bool reserve(std::size_t n) {
+    if (n > refused_above) return false;
+    memory_ = std::make_unique<std::byte[]>(n);
+    end_ = memory_.get() + n;
+    std::fill(memory_.get(), end_, std::byte{0xff});  // NaN: nothing may be read before it is written
+    return true;
+  }
+  std::byte* memory() { return memory_.get(); }
+  void write(void* to, const void* from, std::size_t n) {
+    check(to, n);
+    std::memcpy(to, from, n);
+  }
+  void read(void* to, const void* from, std::size_t n) {
+    check(from, n);
+    std::memcpy(to, from, n);
+  }
+  void launch(const kernels::DrawArguments& a) {
+    for (std::size_t t = 0; t < a.threads; ++t) kernels::draw_one_lane(a, t);
+  }
+  void launch(const kernels::FitArguments& a) {
+    ++fits;
+    check(a.memory, 8 * a.threads * kernels::fit_memory(a.shape));
+    for (std::size_t t = 0; t < a.threads; ++t) {
+      std::uint64_t next = t;
+      const auto take = [&](std::uint64_t& i) {
+        i = next;
+        next += a.threads;
+        return i < a.job.items;
+      };
+      kernels::with_text(kernels::text_kind(a.shape),
+                         [&](auto text) { kernels::fit_one_lane<decltype(text)>(a, t, take); });
+    }
+  }
+
+private:
+  void check(const void* p, std::size_t n) {
+    const auto* at = static_cast<const std::byte*>(p);
+    ASSERT_TRUE(at >= memory_.get() && at + n <= end_) << "outside the reserved memory";
+  }
+  std::unique_ptr<std::byte[]> memory_;
+  std::byte* end_ = nullptr;
+};
+
+}  // namespace batchlmm::oracle
