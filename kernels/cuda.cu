@@ -129,11 +129,11 @@ void cuda_fit(const FitJob& job) {
 }
 
 void cuda_bootstrap(const BootstrapJob& job, BootstrapChunk& chunk) {
-  with_cuda_device([&](CudaDevice& device) { run_bootstrap(device, job, chunk); });
+  with_cuda_device([&](CudaDevice& device) { run_replicates(device, StreamingWork(job), chunk); });
 }
 
 std::uint64_t cuda_chunk_length(const BootstrapJob& job) {
-  return with_cuda_device([&](CudaDevice& device) { return chunk_items(device, job); });
+  return with_cuda_device([&](CudaDevice& device) { return chunk_items(device, StreamingWork(job)); });
 }
 
 }  // namespace batchlmm::kernels

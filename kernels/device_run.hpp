@@ -114,45 +114,92 @@ Piece reserve(Device& device, Piece piece, const MemoryNeed& need) {
   return piece;
 }
 
-/// Threads that the device runs at a time while it fits the job's models.
-template <class Device>
-std::size_t resident_workers(Device& device, const BootstrapJob& job) {
-  return std::max<std::size_t>(device.resident_workers(FitFamily{text_kind(*job.null)}),
-                               device.resident_workers(FitFamily{text_kind(*job.full)}));
-}
+/// A bootstrap of the streaming tier on a device. Every tier whose replicates are drawn and fitted by threads has such
+/// a class, and run_replicates runs it.
+class StreamingWork {
+public:
+  using Constants = DeviceBootstrap;
+  explicit StreamingWork(const BootstrapJob& job) : job_(job) {}
 
-inline std::size_t thread_bytes(const BootstrapJob& job) {
-  return 8 * std::max({draw_memory(*job.full, job.sampler), fit_memory(*job.null), fit_memory(*job.full)});
-}
+  /// Shapes, options, and what to bring home.
+  [[nodiscard]] const BootstrapJob& bootstrap() const { return job_; }
+  /// Doubles that stand for a replicate's response.
+  [[nodiscard]] std::size_t null_response() const { return job_.null->response; }
+  [[nodiscard]] std::size_t full_response() const { return job_.full->response; }
+  /// Doubles of scratch that a thread needs.
+  [[nodiscard]] std::size_t thread_doubles() const {
+    return std::max({draw_memory(*job_.full, job_.sampler), fit_memory(*job_.null), fit_memory(*job_.full)});
+  }
+  /// Threads that the device runs at a time while it fits.
+  template <class Device>
+  [[nodiscard]] std::size_t resident_workers(const Device& device) const {
+    return std::max<std::size_t>(device.resident_workers(FitFamily{text_kind(*job_.null)}),
+                                 device.resident_workers(FitFamily{text_kind(*job_.full)}));
+  }
+  [[nodiscard]] Constants put(DeviceConstants& constants) const { return on_device(job_, constants); }
+  /// @param full  null where the model is refitted
+  [[nodiscard]] DrawArguments draw(const Constants& there, std::uint64_t first, std::uint64_t count, double* null,
+                                   double* full, double* memory, std::size_t threads) const {
+    DrawArguments a;
+    a.shape = there.full;
+    a.design = there.job.full_design;
+    a.sampler = there.job.sampler;
+    a.seed = job_.seed;
+    a.first = first;
+    a.count = count;
+    a.full_response = full;
+    a.null_response = null;
+    a.memory = memory;
+    a.threads = threads;
+    return a;
+  }
+  /// What the fits of one of the models are about; run_replicates adds the rest.
+  [[nodiscard]] FitArguments fit(const Constants& there, bool full) const {
+    FitArguments a;
+    a.job.design = full ? &there.at->full_design : &there.at->null_design;
+    a.shared = full ? nullptr : there.job.null_shared;
+    return a;
+  }
+  /// The part of a fit's arguments that all tiers have.
+  static FitArguments& common(FitArguments& a) { return a; }
+
+private:
+  const BootstrapJob& job_;
+};
+
 /// @param null, full  the arrays that are wanted
-inline MemoryNeed memory_need(const BootstrapJob& job, const FitResults& null, const FitResults& full) {
+template <class Work>
+MemoryNeed memory_need(const Work& work, const FitResults& null, const FitResults& full) {
+  const BootstrapJob& job = work.bootstrap();
   DeviceConstants constants(nullptr);
-  (void)on_device(job, constants);
-  const std::size_t doubles = static_cast<std::size_t>(job.null->response) + job.full->response;
+  (void)work.put(constants);
   return {constants.bytes().size() + 32 * device_alignment,
-          8 * doubles + result_bytes(null, *job.null, job.parameters) + result_bytes(full, *job.full, job.parameters),
-          thread_bytes(job)};
+          8 * (work.null_response() + work.full_response()) + result_bytes(null, *job.null, job.parameters) +
+              result_bytes(full, *job.full, job.parameters),
+          8 * work.thread_doubles()};
 }
 
-/// Draws and fits the chunk's replicates, as the CPU's `bootstrap` does.
-template <class Device>
-void run_bootstrap(Device& device, const BootstrapJob& job, const BootstrapChunk& chunk) {
+/// Draws and fits the chunk's replicates, as the CPU does.
+/// @tparam Work  StreamingWork, or a class like it
+template <class Device, class Work>
+void run_replicates(Device& device, const Work& work, const BootstrapChunk& chunk) {
   if (chunk.count == 0) return;
+  const BootstrapJob& job = work.bootstrap();
   const Shape &null = *job.null, &full = *job.full;
   FitResults null_out = chunk.null;
   std::vector<std::uint8_t> several(tells_minima(job) && chunk.full.status != nullptr ? chunk.count : 0);
   if (!several.empty()) null_out.several = several.data();
-  const MemoryNeed need = memory_need(job, null_out, chunk.full);
-  const std::size_t resident = resident_workers(device, job);
+  const MemoryNeed need = memory_need(work, null_out, chunk.full);
+  const std::size_t resident = work.resident_workers(device);
   const Piece piece =
       reserve(device, {chunk.count, static_cast<std::size_t>(std::min<std::uint64_t>(resident, chunk.count))}, need);
 
   DeviceConstants constants(device.memory());
-  const DeviceBootstrap there = on_device(job, constants);
+  const typename Work::Constants there = work.put(constants);
   device.write(device.memory(), constants.bytes().data(), constants.bytes().size());
   DeviceArrays arrays(device.memory(), constants.bytes().size());
-  auto* null_response = arrays.take<double>(piece.items * null.response);
-  auto* full_response = arrays.take<double>(piece.items * full.response);
+  auto* null_response = arrays.take<double>(piece.items * work.null_response());
+  auto* full_response = arrays.take<double>(piece.items * work.full_response());
   const FitResults null_results = take_results(arrays, null_out, null, job.parameters, piece.items);
   const bool refit = chunk.full.status == nullptr;
   const FitResults full_results =
@@ -161,65 +208,61 @@ void run_bootstrap(Device& device, const BootstrapJob& job, const BootstrapChunk
 
   for (std::uint64_t begin = 0; begin < chunk.count; begin += piece.items) {
     const std::uint64_t items = std::min(piece.items, chunk.count - begin);
-    DrawArguments draw;
-    draw.shape = there.full;
-    draw.design = there.job.full_design;
-    draw.sampler = there.job.sampler;
-    draw.seed = job.seed;
-    draw.first = chunk.first + begin;
-    draw.count = items;
-    draw.full_response = full_response;
-    draw.null_response = null_response;
-    draw.memory = memory;
-    draw.threads = piece.threads;
-    device.launch(draw);
+    device.launch(work.draw(there, chunk.first + begin, items, null_response, full_response, memory, piece.threads));
 
-    FitArguments fit;
-    fit.shape = there.null;
-    fit.job.design = &there.at->null_design;
-    fit.job.items = items;
-    fit.job.response = null_response;
-    fit.job.first_start = there.job.null_starts;
-    fit.job.starts = there.job.null_starts;
-    fit.job.options = job.null_options;
-    fit.job.parameters = job.parameters;
-    fit.job.results = null_results;
-    fit.shared = there.job.null_shared;
-    fit.response_item = 1;
-    fit.response_element = items;
-    fit.memory = memory;
-    fit.threads = piece.threads;
-    device.launch(fit);
+    auto null_fit = work.fit(there, false);
+    {
+      FitArguments& fit = Work::common(null_fit);
+      fit.shape = there.null;
+      fit.job.items = items;
+      fit.job.response = null_response;
+      fit.job.first_start = there.job.null_starts;
+      fit.job.starts = there.job.null_starts;
+      fit.job.options = job.null_options;
+      fit.job.parameters = job.parameters;
+      fit.job.results = null_results;
+      fit.response_item = 1;
+      fit.response_element = items;
+      fit.memory = memory;
+      fit.threads = piece.threads;
+    }
+    device.launch(null_fit);
     read_results(device, null_results, null_out, null, job.parameters, begin, items);
     if (refit) continue;
 
-    fit.shape = there.full;
-    fit.job.design = &there.at->full_design;
-    fit.job.response = full_response;
-    fit.job.first_start = nullptr;
-    fit.job.starts = there.job.full_starts;
-    fit.job.options = job.full_options;
-    fit.job.results = full_results;
-    fit.bootstrap = there.at;
-    fit.shared = nullptr;
-    fit.null = null_results;
-    device.launch(fit);
-
+    auto full_fit = work.fit(there, true);
+    {
+      FitArguments& fit = Work::common(full_fit);
+      fit.shape = there.full;
+      fit.job.items = items;
+      fit.job.response = full_response;
+      fit.job.starts = there.job.full_starts;
+      fit.job.options = job.full_options;
+      fit.job.parameters = job.parameters;
+      fit.job.results = full_results;
+      fit.bootstrap = there.at;
+      fit.null = null_results;
+      fit.response_item = 1;
+      fit.response_element = items;
+      fit.memory = memory;
+      fit.threads = piece.threads;
+    }
+    device.launch(full_fit);
     read_results(device, full_results, chunk.full, full, job.parameters, begin, items);
   }
 }
 
 /// Replicates of a chunk that gives every thread several, within the memory that may be used.
-template <class Device>
-std::uint64_t chunk_items(Device& device, const BootstrapJob& job) {
+template <class Device, class Work>
+std::uint64_t chunk_items(Device& device, const Work& work) {
   constexpr std::uint64_t items_a_thread = 8, most = 1u << 20;
   double none = 0;
   std::uint8_t status = 0;
   std::uint32_t boundary = 0;
   std::uint16_t evaluations = 0;
   const FitResults all{&status, &none, &none, &boundary, &evaluations, &none, &none, &status};
-  const MemoryNeed need = memory_need(job, all, all);
-  const std::size_t threads = resident_workers(device, job), usable = device.usable_bytes();
+  const MemoryNeed need = memory_need(work, all, all);
+  const std::size_t threads = work.resident_workers(device), usable = device.usable_bytes();
   Piece piece{std::min<std::uint64_t>(items_a_thread * threads, most), threads};
   while (piece.bytes(need) > usable && (piece.items > 1 || piece.threads > 1)) piece.shrink(need);
   return std::max<std::uint64_t>(std::min<std::uint64_t>(piece.items, items_a_thread * piece.threads), 64);

@@ -67,6 +67,47 @@ BATCHLMM_FUNCTION inline void draw_one_lane(const DrawArguments& a, std::size_t 
                            Strided{a.null_response + i, a.count}, b, eta);
 }
 
+/// Fits the items that `take` hands out, whatever evaluates them.
+/// @param response     where an item's response vector goes, `entries` of it
+/// @param trip         as in fit_trips
+/// @param take         take(item): the next item, false where there is none left
+/// @param set_design   set_design(item), after its response is there
+/// @param first_start  first_start(lambda): the first starting point from the response; false where that is not how it
+/// is found
+template <class S, class W, class A, class OneTrip, class Take, class SetDesign, class FirstStart>
+BATCHLMM_FUNCTION inline void fit_items(const S& s, const FitArguments& a, const W& w, Newton<double, A>& n,
+                                        const A& response, int entries, const OneTrip& trip, Take&& take,
+                                        const SetDesign& set_design, const FirstStart& first_start) {
+  const FitJob& job = a.job;
+  const auto load = [&](std::uint64_t i, int) {
+    const double* from = job.response + i * a.response_item;
+    bool finite = true;
+    for (int e = 0; e < entries; ++e) {
+      const double x = from[e * a.response_element];
+      finite = finite && absolute(x) <= 1.7976931348623157e308;  // false for a NaN too
+      response[e] = x;
+    }
+    set_design(i);
+    return finite;
+  };
+  const auto start = [&](std::uint64_t i, int, const A& lambda) {
+    if (first_start(lambda)) return;
+    if (a.bootstrap != nullptr) {
+      full_start(*a.bootstrap, a.null.lambda + i * a.bootstrap->null->lambdas, lambda);
+      return;
+    }
+    const double* from = job.first_start + (job.one_start ? 0 : i * s.lambdas);
+    for (int q = 0; q < s.lambdas; ++q) lambda[q] = from[q];
+  };
+  const auto runs = [&](std::uint64_t i) {
+    return a.bootstrap != nullptr ? full_runs(a.null, i, job.options) : job.options.starts;
+  };
+  const auto limit = [&](std::uint64_t i) {
+    return a.bootstrap != nullptr ? a.null.deviance[i] : std::numeric_limits<double>::infinity();
+  };
+  fit_trips<double>(s, w, n, trip, take, load, start, runs, limit, job.starts, job.parameters, job.results);
+}
+
 /// Fits the items that `take` hands out.
 /// @param take  take(item): the next item, false where there is none left
 /// @tparam Text  the one of text_kind(a.shape)
@@ -82,38 +123,19 @@ BATCHLMM_FUNCTION inline void fit_one_lane(const FitArguments& a, std::size_t th
   for (std::size_t i = 0; i < arena.used; ++i) arena.base[i] = 0.0;
 
   Design<double> design = job.design[0];
-  const auto load = [&](std::uint64_t i, int) {
-    const double* from = job.response + i * a.response_item;
-    bool finite = true;
-    for (int e = 0; e < s.response; ++e) {
-      const double x = from[e * a.response_element];
-      finite = finite && absolute(x) <= 1.7976931348623157e308;  // false for a NaN too
-      response[e] = x;
-    }
+  const auto trip = [&](bool running) {
+    const Evaluation<double> e = Text::template evaluate_lanes<double>(s, design, response, w);
+    return Trip<double>{e.r2, newton_trip<double>(s, w, n, e, running, job.options, job.starts)};
+  };
+  const auto set_design = [&](std::uint64_t i) {
     if (job.design_of != nullptr) design = job.design[job.design_of[i]];
-    return finite;
   };
-  const auto start = [&](std::uint64_t i, int, const Strided& lambda) {
-    if (a.bootstrap != nullptr) {
-      full_start(*a.bootstrap, a.null.lambda + i * a.bootstrap->null->lambdas, lambda);
-      return;
-    }
-    if (a.shared != nullptr) {
-      shared_start<double>(a.shape, *a.shared, response, start_scratch, lambda);
-      return;
-    }
-    const double* from = job.first_start + (job.one_start ? 0 : i * s.lambdas);
-    for (int q = 0; q < s.lambdas; ++q) lambda[q] = from[q];
+  const auto first_start = [&](const Strided& lambda) {
+    if (a.shared == nullptr) return false;
+    shared_start<double>(a.shape, *a.shared, response, start_scratch, lambda);
+    return true;
   };
-  const auto runs = [&](std::uint64_t i) {
-    return a.bootstrap != nullptr ? full_runs(a.null, i, job.options) : job.options.starts;
-  };
-  const auto limit = [&](std::uint64_t i) {
-    return a.bootstrap != nullptr ? a.null.deviance[i] : std::numeric_limits<double>::infinity();
-  };
-  const auto evaluate_lane = [&] { return Text::template evaluate_lanes<double>(s, design, response, w); };
-  fit_lanes<double>(s, w, n, evaluate_lane, take, load, start, runs, limit, job.starts, job.options, job.parameters,
-                    job.results);
+  fit_items(s, a, w, n, response, s.response, trip, take, set_design, first_start);
 }
 
 }  // namespace BATCHLMM_ISA

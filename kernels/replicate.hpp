@@ -95,24 +95,29 @@ BATCHLMM_INLINE int full_runs(const FitResults& null, std::uint64_t i, const New
   return null.several != nullptr && null.several[i] == 0 ? options.lone_starts : options.starts;
 }
 
-/// Fits item after item on all lanes of V, one evaluation of all lanes a trip; a finished lane takes the next item.
-/// @param s         a Shape or Terms
-/// @param w         w.lambda, and what `evaluate` leaves: w.gradient, w.hessian, w.information (by the entries of T)
-/// and w.beta (needed with results.beta only)
-/// @param evaluate  evaluate(): the criterion and its derivatives at w.lambda, an Evaluation<V>
-/// @param take      take(item): the next item, false where there is none left
-/// @param load      load(item, lane): puts the item's response vector (and design) into the lane; false when the
+/// What one trip of fit_trips leaves.
+template <class V>
+struct Trip {
+  V r2;            ///< penalized residual sum of squares at the point that was evaluated
+  MaskOf<V> done;  ///< lanes whose optimum is found
+};
+
+/// Fits item after item on all lanes of V, one trip of all lanes at a time; a finished lane takes the next item.
+/// @param s       a Shape or Terms
+/// @param w       w.lambda, and w.beta where results.beta is wanted
+/// @param trip    trip(running): the criterion and its derivatives at w.lambda, and newton_trip; a Trip<V>
+/// @param take    take(item): the next item, false where there is none left
+/// @param load    load(item, lane): puts the item's response vector (and design) into the lane; false when the
 /// response is not finite
-/// @param start     start(item, lane, lambda): the first starting point into the lane
-/// @param runs      runs(item): starting points to try
-/// @param limit     limit(item): a value that the optimum cannot exceed (else it is tried again from starts[0]); +inf
+/// @param start   start(item, lane, lambda): the first starting point into the lane
+/// @param runs    runs(item): starting points to try
+/// @param limit   limit(item): a value that the optimum cannot exceed (else it is tried again from starts[0]); +inf
 /// where there is none
-template <class V, class S, class W, class A, class Evaluate, class Take, class Load, class Start, class Runs,
+template <class V, class S, class W, class A, class OneTrip, class Take, class Load, class Start, class Runs,
           class Limit>
-BATCHLMM_FUNCTION inline void fit_lanes(const S& s, const W& w, Newton<V, A>& n, const Evaluate& evaluate, Take&& take,
+BATCHLMM_FUNCTION inline void fit_trips(const S& s, const W& w, Newton<V, A>& n, const OneTrip& trip, Take&& take,
                                         const Load& load, const Start& start, const Runs& runs, const Limit& limit,
-                                        const double* starts, const NewtonOptions& options, bool parameters,
-                                        const FitResults& results) {
+                                        const double* starts, bool parameters, const FitResults& results) {
   constexpr int width = Lanes<V>::width;
   std::uint64_t item[width] = {};
   bool occupied[width] = {}, finishing[width] = {}, retried[width] = {};
@@ -136,7 +141,7 @@ BATCHLMM_FUNCTION inline void fit_lanes(const S& s, const W& w, Newton<V, A>& n,
       }
     }
     if (alive == 0) return;
-    const Evaluation<V> e = evaluate();
+    const Trip<V> e = trip(running);
     for (int l = 0; l < width; ++l)
       if (occupied[l] && finishing[l]) {
         if (results.beta != nullptr)
@@ -145,7 +150,7 @@ BATCHLMM_FUNCTION inline void fit_lanes(const S& s, const W& w, Newton<V, A>& n,
         occupied[l] = false;
         --alive;
       }
-    const auto done = newton_trip<V>(s, w, n, e, running, options, starts);
+    const auto done = e.done;
     if (!any(done)) continue;
     to_coordinates<V>(s, n.best_lambda, n.next, n.small);
     for (int l = 0; l < width; ++l) {
@@ -170,6 +175,22 @@ BATCHLMM_FUNCTION inline void fit_lanes(const S& s, const W& w, Newton<V, A>& n,
       }
     }
   }
+}
+
+/// The same with an evaluation of the kernel text and newton_trip as the trip.
+/// @param w         what `evaluate` leaves too: w.gradient, w.hessian, w.information (by the entries of T)
+/// @param evaluate  evaluate(): the criterion and its derivatives at w.lambda, an Evaluation<V>
+template <class V, class S, class W, class A, class Evaluate, class Take, class Load, class Start, class Runs,
+          class Limit>
+BATCHLMM_FUNCTION inline void fit_lanes(const S& s, const W& w, Newton<V, A>& n, const Evaluate& evaluate, Take&& take,
+                                        const Load& load, const Start& start, const Runs& runs, const Limit& limit,
+                                        const double* starts, const NewtonOptions& options, bool parameters,
+                                        const FitResults& results) {
+  const auto trip = [&](const MaskOf<V>& running) BATCHLMM_INLINE_LAMBDA {
+    const Evaluation<V> e = evaluate();
+    return Trip<V>{e.r2, newton_trip<V>(s, w, n, e, running, options, starts)};
+  };
+  fit_trips<V>(s, w, n, trip, take, load, start, runs, limit, starts, parameters, results);
 }
 
 }  // namespace BATCHLMM_ISA

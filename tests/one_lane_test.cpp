@@ -45,7 +45,7 @@ TEST(OneLane, BootstrapHasTheBitsOfTheTiles) {
     HostDevice device;
 
     // Act
-    kernels::run_bootstrap(device, job, one.chunk);
+    kernels::run_replicates(device, kernels::StreamingWork(job), one.chunk);
 
     // Assert
     for (const kernels::CpuKernels* k : kernels::all_cpu_kernels()) {
@@ -68,7 +68,7 @@ TEST(OneLane, BootstrapWithoutParametersAndWithSeveralStarts) {
   HostDevice device;
 
   // Act
-  kernels::run_bootstrap(device, job, one.chunk);
+  kernels::run_replicates(device, kernels::StreamingWork(job), one.chunk);
   kernels::cpu_kernels().bootstrap(job, tiles.chunk);
 
   // Assert
@@ -81,15 +81,15 @@ TEST(OneLane, LittleMemoryMeansPieces) {
   const BootstrapCase c(Kind::nested, 2, 5, Dropped::fixed_effect);
   const kernels::BootstrapJob& job = streaming_job(*c.bootstrap);
   ChunkArrays all(job, 1000, 200), few(job, 1000, 200), refused(job, 1000, 200);
-  const kernels::MemoryNeed need = kernels::memory_need(job, all.chunk.null, all.chunk.full);
+  const kernels::MemoryNeed need = kernels::memory_need(kernels::StreamingWork(job), all.chunk.null, all.chunk.full);
   HostDevice roomy, small, refusing;
   small.bytes = need.fixed + 3 * need.thread + 20 * need.item;
   refusing.refused_above = small.bytes;
 
   // Act
-  kernels::run_bootstrap(roomy, job, all.chunk);
-  kernels::run_bootstrap(small, job, few.chunk);
-  kernels::run_bootstrap(refusing, job, refused.chunk);
+  kernels::run_replicates(roomy, kernels::StreamingWork(job), all.chunk);
+  kernels::run_replicates(small, kernels::StreamingWork(job), few.chunk);
+  kernels::run_replicates(refusing, kernels::StreamingWork(job), refused.chunk);
 
   // Assert
   EXPECT_EQ(roomy.fits, 2);
@@ -108,7 +108,8 @@ TEST(OneLane, TooLittleMemoryIsAnError) {
   device.bytes = 1000;
 
   // Act, Assert
-  EXPECT_THROW(kernels::run_bootstrap(device, streaming_job(*c.bootstrap), chunk.chunk), ComputationError);
+  EXPECT_THROW(kernels::run_replicates(device, kernels::StreamingWork(streaming_job(*c.bootstrap)), chunk.chunk),
+               ComputationError);
 }
 
 TEST(OneLane, AChunkFillsTheDeviceWithinItsMemory) {
@@ -116,13 +117,15 @@ TEST(OneLane, AChunkFillsTheDeviceWithinItsMemory) {
   const BootstrapCase c(Kind::crossed, 1, 5, Dropped::fixed_effect);
   const kernels::BootstrapJob& job = streaming_job(*c.bootstrap);
   ChunkArrays chunk(job, 0, 1);
-  const kernels::MemoryNeed need = kernels::memory_need(job, chunk.chunk.null, chunk.chunk.full);
+  const kernels::MemoryNeed need =
+      kernels::memory_need(kernels::StreamingWork(job), chunk.chunk.null, chunk.chunk.full);
   HostDevice roomy, small;
   roomy.threads = small.threads = 1000;
   small.bytes = need.fixed + 100 * need.thread;
 
   // Act
-  const std::uint64_t most = kernels::chunk_items(roomy, job), few = kernels::chunk_items(small, job);
+  const std::uint64_t most = kernels::chunk_items(roomy, kernels::StreamingWork(job)),
+                      few = kernels::chunk_items(small, kernels::StreamingWork(job));
 
   // Assert
   EXPECT_EQ(most, 8000u);
