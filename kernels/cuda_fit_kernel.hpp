@@ -19,6 +19,17 @@ struct NextItem {
   }
 };
 
+/// Threads of a kernel that all multiprocessors of the current device run at a time, in blocks of cuda_block_threads.
+template <class Kernel>
+std::size_t cuda_resident_threads(Kernel kernel) {
+  int device = 0, multiprocessors = 0, blocks = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device), "cudaDeviceGetAttribute");
+  check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, cuda_block_threads, 0),
+        "cudaOccupancyMaxActiveBlocksPerMultiprocessor");
+  return static_cast<std::size_t>(multiprocessors) * std::max(blocks, 1) * cuda_block_threads;
+}
+
 template <class Text>
 __global__ void __launch_bounds__(cuda_block_threads)
     fit_kernel(const __grid_constant__ FitArguments a, unsigned long long* next) {
@@ -34,12 +45,7 @@ void FitKernel<Text>::launch(const CudaQueue& queue, const FitArguments& a) {
 
 template <class Text>
 std::size_t FitKernel<Text>::resident_workers() {
-  int device = 0, multiprocessors = 0, blocks = 0;
-  check(cudaGetDevice(&device), "cudaGetDevice");
-  check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device), "cudaDeviceGetAttribute");
-  check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, fit_kernel<Text>, cuda_block_threads, 0),
-        "cudaOccupancyMaxActiveBlocksPerMultiprocessor");
-  return static_cast<std::size_t>(multiprocessors) * std::max(blocks, 1) * cuda_block_threads;
+  return cuda_resident_threads(fit_kernel<Text>);
 }
 
 template <class Text>

@@ -14,7 +14,7 @@
 
 #include <cstddef>
 
-#include "kernels/one_lane.hpp"
+#include "kernels/one_lane_strata.hpp"
 
 namespace batchlmm::kernels {
 inline namespace BATCHLMM_ISA {
@@ -39,6 +39,12 @@ void launch(const CudaQueue& queue, const DrawArguments& a);
 void launch(const CudaQueue& queue, const FitArguments& a);
 /// Threads of a fit that all multiprocessors of the current device run at a time.
 std::size_t resident_workers(const FitFamily& family);
+
+/// draw_strata_one_lane on a.threads threads.
+void launch(const CudaQueue& queue, const StrataDrawArguments& a);
+/// fit_strata_one_lane on a.fit.threads threads.
+void launch(const CudaQueue& queue, const StrataFitArguments& a);
+std::size_t resident_workers(const StrataFamily& family);
 
 /// The kernel of one text; each is compiled in one .cu file (cuda_fit_kernel.hpp).
 template <class Text>

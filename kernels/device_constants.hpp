@@ -89,7 +89,8 @@ struct DeviceBootstrap {
   Shape null, full;                  ///< copies of *job.null and *job.full for whoever cannot read the block
   const BootstrapJob* at = nullptr;  ///< where a copy of `job` stands in the block
 };
-inline DeviceBootstrap on_device(const BootstrapJob& job, DeviceConstants& constants) {
+/// @param rows  with the designs, the sampler and the shared start; else these are left out
+inline DeviceBootstrap on_device(const BootstrapJob& job, DeviceConstants& constants, bool rows = true) {
   DeviceBootstrap there;
   BootstrapJob& to = there.job;
   to = job;
@@ -97,9 +98,14 @@ inline DeviceBootstrap on_device(const BootstrapJob& job, DeviceConstants& const
   there.full = on_device(*job.full, constants);
   to.null = constants.add(&there.null, 1);
   to.full = constants.add(&there.full, 1);
-  to.null_design = on_device(job.null_design, *job.null, constants);
-  to.full_design = on_device(job.full_design, *job.full, constants);
-  to.sampler = on_device(job.sampler, *job.full, constants);
+  to.null_design = to.full_design = {};
+  to.sampler = {};
+  to.null_shared = nullptr;
+  if (rows) {
+    to.null_design = on_device(job.null_design, *job.null, constants);
+    to.full_design = on_device(job.full_design, *job.full, constants);
+    to.sampler = on_device(job.sampler, *job.full, constants);
+  }
   to.null_starts =
       constants.add(job.null_starts, static_cast<std::size_t>(job.null_options.starts) * job.null->lambdas);
   to.full_starts =
@@ -110,7 +116,7 @@ inline DeviceBootstrap on_device(const BootstrapJob& job, DeviceConstants& const
   to.embed_term = constants.add(job.embed_term, job.null->terms);
   to.embed_column = constants.add(job.embed_column, job.null->terms);
   SharedStart shared;
-  if (job.null_shared != nullptr) {
+  if (rows && job.null_shared != nullptr) {
     shared = on_device(*job.null_shared, *job.null, constants);
     to.null_shared = constants.add(&shared, 1);
   }

@@ -9,9 +9,19 @@
 #include <cstring>
 #include <memory>
 
-#include "kernels/device_run.hpp"
+#include "kernels/device_strata.hpp"
 
 namespace batchlmm::oracle {
+
+/// Hands out items first, first + step, ...
+struct EveryItem {
+  std::uint64_t next, step, items;
+  bool operator()(std::uint64_t& i) {
+    i = next;
+    next += step;
+    return i < items;
+  }
+};
 
 /// A device whose threads run one after the other on the host.
 class HostDevice {
@@ -46,16 +56,20 @@ public:
   void launch(const kernels::FitArguments& a) {
     ++fits;
     check(a.memory, 8 * a.threads * kernels::fit_memory(a.shape));
-    for (std::size_t t = 0; t < a.threads; ++t) {
-      std::uint64_t next = t;
-      const auto take = [&](std::uint64_t& i) {
-        i = next;
-        next += a.threads;
-        return i < a.job.items;
-      };
-      kernels::with_text(kernels::text_kind(a.shape),
-                         [&](auto text) { kernels::fit_one_lane<decltype(text)>(a, t, take); });
-    }
+    for (std::size_t t = 0; t < a.threads; ++t)
+      kernels::with_text(kernels::text_kind(a.shape), [&](auto text) {
+        kernels::fit_one_lane<decltype(text)>(a, t, EveryItem{t, a.threads, a.job.items});
+      });
+  }
+  void launch(const kernels::StrataDrawArguments& a) {
+    check(a.memory, 8 * a.threads * kernels::strata_draw_scratch(a.sampler));
+    for (std::size_t t = 0; t < a.threads; ++t) kernels::draw_strata_one_lane(a, t);
+  }
+  void launch(const kernels::StrataFitArguments& a) {
+    ++fits;
+    check(a.fit.memory, 8 * a.fit.threads * kernels::strata_fit_memory(a.fit.shape, a.model));
+    for (std::size_t t = 0; t < a.fit.threads; ++t)
+      kernels::fit_strata_one_lane(a, t, EveryItem{t, a.fit.threads, a.fit.job.items});
   }
 
 private:

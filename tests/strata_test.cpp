@@ -14,6 +14,8 @@
 #include "host/data/read.hpp"
 #include "host/model/criterion.hpp"
 #include "kernels/cpu.hpp"
+#include "kernels/device_strata.hpp"
+#include "tests/host_device.hpp"
 
 namespace batchlmm {
 namespace {
@@ -368,6 +370,56 @@ TEST(Strata, HasTheSameBitsForAnyThreadsAndRangesAndInstructionSets) {
       k->strata->bootstrap(engine.job(), chunk);
       EXPECT_EQ(full.deviance, one.deviance_full) << name << " " << k->name;
       EXPECT_EQ(full.lambda, one.lambda_full) << name << " " << k->name;
+    }
+  }
+}
+
+/// Results of one call on both models of a pair, or on the null alone.
+struct DeviceChunk {
+  DeviceChunk(const Pair& pair, bool refit, std::uint64_t first, std::uint64_t n) {
+    chunk.first = first;
+    chunk.count = n;
+    chunk.null = null.resize(pair.null.shape(), n, false);
+    if (!refit) chunk.full = full.resize(pair.full.shape(), n, false);
+  }
+  [[nodiscard]] bool operator==(const DeviceChunk& b) const {
+    const auto same = [](const FitBuffers& x, const FitBuffers& y) {
+      return x.status == y.status && x.deviance == y.deviance && x.lambda == y.lambda && x.boundary == y.boundary &&
+             x.evaluations == y.evaluations;
+    };
+    return same(null, b.null) && same(full, b.full);
+  }
+  FitBuffers null, full;
+  kernels::BootstrapChunk chunk;
+};
+
+TEST(Strata, ADevicesThreadsGiveTheBitsOfTheTiles) {
+  auto all = pairs(Method::ml);
+  for (auto& one : large_pairs(Method::ml)) all.push_back(std::move(one));
+  for (const auto& [name, pair] : all) {
+    SCOPED_TRACE(name);
+    // Arrange
+    const std::uint64_t n = 200 / thinned, first = (1ULL << 40) + 5;
+    const Bootstrap b = bootstrap_of(*pair, Tier::symmetry);
+    const kernels::StrataJob& job = dynamic_cast<const StrataEngine&>(b.engine()).job();
+    for (const bool refit : {false, true}) {
+      DeviceChunk whole(*pair, refit, first, n), pieces(*pair, refit, first, n), tiles(*pair, refit, first, n);
+      const kernels::StrataWork work(job, refit);
+      const kernels::MemoryNeed need = kernels::memory_need(work, whole.chunk.null, whole.chunk.full);
+      oracle::HostDevice device, small;
+      small.bytes = need.fixed + 2 * need.thread + 17 * need.item;
+
+      // Act
+      kernels::run_replicates(device, work, whole.chunk);
+      kernels::run_replicates(small, work, pieces.chunk);
+      kernels::cpu_kernels().strata->bootstrap(job, tiles.chunk);
+
+      // Assert
+      EXPECT_TRUE(whole == tiles) << "refit " << refit;
+      EXPECT_TRUE(pieces == tiles) << "refit " << refit;
+      EXPECT_GT(small.fits, device.fits);
+      EXPECT_GT(std::count_if(whole.null.status.begin(), whole.null.status.end(), [](auto s) { return s <= 1; }),
+                static_cast<std::ptrdiff_t>(n * 9 / 10));
     }
   }
 }

@@ -14,6 +14,7 @@
 #include "host/model/completed_design.hpp"
 #include "host/model/criterion.hpp"
 #include "kernels/cpu.hpp"
+#include "kernels/cuda_strata.hpp"
 #include "kernels/replicate.hpp"
 
 namespace batchlmm {
@@ -187,7 +188,8 @@ double StrataEngine::operations(const kernels::Shape& shape, const kernels::Stra
   return total;
 }
 
-std::uint64_t StrataEngine::chunk_length(const Backend&) const {
+std::uint64_t StrataEngine::chunk_length(const Backend& backend) const {
+  if (backend.cuda) return kernels::cuda_strata_chunk_length(job_, job_.full.blocks == 0);
   const double one = 8.0 * (job_.null.record + job_.full.record + 2.0 * job_.job.full->lambdas + 4);
   return static_cast<std::uint64_t>(std::clamp(chunk_bytes / one, 64.0, 4096.0)) / 16 * 16;
 }
@@ -215,10 +217,13 @@ double StrataEngine::thread_bytes() const {
   return std::max(tile(*job_.job.null, job_.null), tile(*job_.job.full, job_.full)) + 2 * chunk_bytes;
 }
 
-void StrataEngine::run(const Backend&, bool parameters, kernels::BootstrapChunk& chunk) const {
+void StrataEngine::run(const Backend& backend, bool parameters, kernels::BootstrapChunk& chunk) const {
   kernels::StrataJob job = job_;
   job.job.parameters = parameters;
-  kernels::cpu_kernels().strata->bootstrap(job, chunk);
+  if (backend.cuda)
+    kernels::cuda_strata_bootstrap(job, chunk);
+  else
+    kernels::cpu_kernels().strata->bootstrap(job, chunk);
   if (!parameters) return;
   // Fixed effects are no part of a record: from the replicate's coordinates, drawn again.
   const bool refit = chunk.full.status == nullptr;

@@ -41,9 +41,10 @@ bool matrix_products_pay(const Model& model) {
 
 TierDecision choose_tier(const BootstrapModels& models, std::optional<Tier> asked, const Backend& backend) {
   TierDecision decision;
-  if (backend.cuda && asked && *asked != Tier::streaming)
-    throw ModelError(std::string("the cuda backend has the streaming tier only; asked for is ") + tier_name(*asked));
-  if (!backend.cuda && (!asked || *asked == Tier::symmetry)) {
+  if (backend.cuda && asked && *asked != Tier::streaming && *asked != Tier::symmetry)
+    throw ModelError(std::string("the cuda backend has the symmetry and streaming tiers only; asked for is ") +
+                     tier_name(*asked));
+  if (!asked || *asked == Tier::symmetry) {
     std::string why;
     decision.engine = StrataEngine::make(models, asked.has_value(), &why);
     if (decision.engine) return decision;

@@ -35,11 +35,12 @@ BootstrapTest bootstrap_test(const Model& null, const Model& full, const Embeddi
       for (int j = 0; j < s.term[b].k; ++j) lambda[s.term[b].lambda + i * s.term[b].k + j] = l(i, j);
   }
   // Where the backend is ours to choose the tier comes first: it must not depend on how many replicates there are. A
-  // device has the streaming tier.
+  // device has the symmetry and streaming tiers.
   const bool automatic = options.backend == BackendChoice::automatic;
   const Bootstrap bootstrap(null, full, embedding, lambda, test.null.sigma, options.seed, options.tier,
                             automatic ? Backend{} : backend);
-  const Backend used = automatic && bootstrap.engine().tier() != Tier::streaming ? Backend{} : backend;
+  const Tier tier = bootstrap.engine().tier();
+  const Backend used = automatic && tier != Tier::streaming && tier != Tier::symmetry ? Backend{} : backend;
   BootstrapRun run;
   run.first = options.first;
   run.count = options.replicates;

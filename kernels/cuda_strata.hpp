@@ -1,0 +1,13 @@
+/// @file
+/// Tier 1 on CUDA devices, as the host sees it; errors as in cuda.hpp.
+#pragma once
+
+#include "kernels/cpu_strata.hpp"
+
+namespace batchlmm::kernels {
+
+void cuda_strata_bootstrap(const StrataJob& job, BootstrapChunk& chunk);
+/// Replicates that one call should hold. @param refit  one model is drawn from and refitted
+std::uint64_t cuda_strata_chunk_length(const StrataJob& job, bool refit);
+
+}  // namespace batchlmm::kernels
