@@ -48,6 +48,12 @@ function(batchlmm_add_cuda_backend target)
     # One architecture a thread: this is by far the longest compilation.
     target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:-O3;--threads=2;-fmad=false;--expt-relaxed-constexpr;-Xcompiler=-ffp-contract=off>")
     target_link_libraries(${target} PRIVATE CUDA::cudart_static)
+    # The toolkit's libraries are opened at run time; only their headers are needed here.
+    file(GLOB library_users CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/kernels/cuda_*.cpp")
+    target_sources(${target} PRIVATE ${library_users})
+    set_source_files_properties(
+      ${library_users} PROPERTIES COMPILE_DEFINITIONS "BATCHLMM_CUDA_LIBRARIES=\"${CUDAToolkit_LIBRARY_DIR}\""
+                                  COMPILE_OPTIONS "-isystem;$<JOIN:${CUDAToolkit_INCLUDE_DIRS},;-isystem;>")
   else()
     file(GLOB stand_ins CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/kernels/no_cuda*.cpp")
     target_sources(${target} PRIVATE ${stand_ins})

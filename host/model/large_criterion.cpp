@@ -11,7 +11,6 @@
 #include "host/model/large_criterion.hpp"
 
 #include <Eigen/Cholesky>
-#include <Eigen/Eigenvalues>
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -19,7 +18,9 @@
 
 #include "batchlmm/error.hpp"
 #include "host/model/blas.hpp"
+#include "host/model/dense_term_inverses.hpp"
 #include "host/model/memory.hpp"
+#include "host/model/streamed_levels.hpp"
 #include "host/model/triangular_inverse.hpp"
 #include "kernels/cpu.hpp"
 
@@ -196,7 +197,6 @@ private:
   /// D_j of a sparse level.
   void sparse_trace(int j);
   void finish_level(int j, const VectorXd& v, const double* d, double n_over_r2, CriterionValue& value);
-  /// Whether T of every dense term is so far from singular that T^{-1} - T^{-1} K T^{-1} costs at most four digits.
   bool invert_t();
   /// Gradient and second derivatives of the dense terms. Where not regular_, psi_ holds P = L^{-1}Lambda'Gamma_11 in
   /// its last rows.
@@ -262,46 +262,24 @@ CriterionCost LargeCriterion::cost() const {
 }
 
 void LargeCriterion::read_levels(double dense_share) {
-  const int levels = shape_.nodes[0], threads = blas_threads();
+  const int levels = shape_.nodes[0];
   constant_ = uninitialized(N_, N_);
   constant_.setZero();
   cross_ = uninitialized(N_, N_);
   c_.resize(static_cast<std::size_t>(levels) * K_ * K_);
   b_.resize(c_.size());
   first_.push_back(0);
-  // A batch of levels at a time by all threads; sums in the order of the levels.
-  constexpr int batch = 256;
-  std::vector<Model::StreamedLevel> read(std::min(batch, levels));
-  std::vector<MatrixXd> cross(read.size());
-  for (int begin = 0; begin < levels; begin += batch) {
-    const int count = std::min(batch, levels - begin);
-    in_parallel(threads, [&](int part) {
-      for (int w = count * part / threads; w < count * (part + 1) / threads; ++w) {
-        read[w] = model_.streamed_level(begin + w);
-        const MatrixXd& left = read[w].left;
-        const int touched = static_cast<int>(left.cols()), rows = static_cast<int>(left.rows());
-        const double one = 1, zero = 0;
-        cross[w].resize(touched, touched);
-        if (touched > 0) dsyrk_("L", "T", &touched, &rows, &one, left.data(), &rows, &zero, cross[w].data(), &touched);
-      }
-    });
-    for (int w = 0; w < count; ++w) {
-      const Model::StreamedLevel& level = read[w];
-      const auto touched = static_cast<int>(level.touched.size());
-      Eigen::Map<MatrixXd>(c_.data() + static_cast<std::size_t>(begin + w) * K_ * K_, K_, K_) = level.c;
-      column_.push_back(0);
-      column_.insert(column_.end(), level.touched.begin(), level.touched.end());
-      r_.resize(column_.size() * K_, 0.0);
-      Eigen::Map<MatrixXd>(r_.data() + (first_.back() + 1) * K_, K_, touched) = level.r;
-      first_.push_back(static_cast<Index>(column_.size()));
-      dense_.push_back(touched > dense_share * O_);
-      any_dense_ = any_dense_ || dense_.back();
-      for (int c = 0; c < touched; ++c) {
-        double* to = constant_.data() + static_cast<Index>(level.touched[c]) * N_;
-        for (int i = c; i < touched; ++i) to[level.touched[i]] += cross[w](i, c);
-      }
-    }
-  }
+  read_streamed_levels(model_, constant_.data(), [&](int j, const Model::StreamedLevel& level) {
+    const auto touched = static_cast<int>(level.touched.size());
+    Eigen::Map<MatrixXd>(c_.data() + static_cast<std::size_t>(j) * K_ * K_, K_, K_) = level.c;
+    column_.push_back(0);
+    column_.insert(column_.end(), level.touched.begin(), level.touched.end());
+    r_.resize(column_.size() * K_, 0.0);
+    Eigen::Map<MatrixXd>(r_.data() + (first_.back() + 1) * K_, K_, touched) = level.r;
+    first_.push_back(static_cast<Index>(column_.size()));
+    dense_.push_back(touched > dense_share * O_);
+    any_dense_ = any_dense_ || dense_.back();
+  });
   u_.resize(r_.size());
   f_.resize(r_.size());
   d_.resize(c_.size());
@@ -803,20 +781,13 @@ void LargeCriterion::sparse_trace(int j) {
 }
 
 bool LargeCriterion::invert_t() {
-  constexpr double least = 1e-4, largest_condition = 1e6;
-  t_inverse_.resize(shape_.terms);
-  for (int b = 0; b < shape_.terms; ++b) {
-    const kernels::TermShape& term = shape_.term[b];
-    if (term.stage == 0) continue;
-    const Eigen::SelfAdjointEigenSolver<MatrixXd> eigen(lambda_[b] * lambda_transposed_[b]);
-    const double smallest = eigen.eigenvalues()[0];
-    const double mean =
-        cross_.diagonal().segment(1 + p_ + term.column, static_cast<Index>(term.k) * term.levels).mean();
-    if (!(smallest * mean > least) || eigen.eigenvalues()[term.k - 1] > largest_condition * smallest) return false;
-    t_inverse_[b] =
-        eigen.eigenvectors() * eigen.eigenvalues().cwiseInverse().asDiagonal() * eigen.eigenvectors().transpose();
-  }
-  return true;
+  return invert_dense_t(
+      shape_, lambda_,
+      [&](int b) {
+        const kernels::TermShape& term = shape_.term[b];
+        return cross_.diagonal().segment(1 + p_ + term.column, static_cast<Index>(term.k) * term.levels).mean();
+      },
+      t_inverse_);
 }
 
 void LargeCriterion::descend_dense(const MatrixXd& half_u1, double n_over_r2, CriterionValue& value) {
