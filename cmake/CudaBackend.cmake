@@ -54,6 +54,18 @@ function(batchlmm_add_cuda_backend target)
     set_source_files_properties(
       ${library_users} PROPERTIES COMPILE_DEFINITIONS "BATCHLMM_CUDA_LIBRARIES=\"${CUDAToolkit_LIBRARY_DIR}\""
                                   COMPILE_OPTIONS "-isystem;$<JOIN:${CUDAToolkit_INCLUDE_DIRS},;-isystem;>")
+    # The text of the kernels, for the compiler at run time.
+    set(runtime_headers "${PROJECT_BINARY_DIR}/generated/runtime_headers.cpp")
+    file(GLOB kernel_headers CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/kernels/*.hpp")
+    add_custom_command(
+      OUTPUT "${runtime_headers}"
+      COMMAND
+        "${CMAKE_COMMAND}" -D "ROOT=${PROJECT_SOURCE_DIR}" -D "OUTPUT=${runtime_headers}" -P
+        "${PROJECT_SOURCE_DIR}/cmake/RuntimeHeaders.cmake"
+      DEPENDS ${kernel_headers} "${PROJECT_SOURCE_DIR}/cmake/RuntimeHeaders.cmake"
+      COMMENT "Writing the kernels' text for the compiler at run time"
+      VERBATIM)
+    target_sources(${target} PRIVATE "${runtime_headers}")
   else()
     file(GLOB stand_ins CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/kernels/no_cuda*.cpp")
     target_sources(${target} PRIVATE ${stand_ins})

@@ -37,6 +37,10 @@ inline unsigned cuda_blocks(std::size_t workers) {
 void launch(const CudaQueue& queue, const DrawArguments& a);
 /// fit_one_lane of the shape's text on a.threads threads.
 void launch(const CudaQueue& queue, const FitArguments& a);
+/// The code that was made for the model (a.trip), on as many threads as the device runs at a time.
+/// @return false where there is no compiler at run time or too little on-chip memory: the text serves as well
+bool launch_traced(const CudaQueue& queue, const FitArguments& a);
+bool launch_traced(const CudaQueue& queue, const StrataFitArguments& a);
 /// Threads of a fit that all multiprocessors of the current device run at a time.
 std::size_t resident_workers(const FitFamily& family);
 

@@ -30,6 +30,7 @@ void launch(const CudaQueue& queue, const StrataDrawArguments& a) {
 }
 
 void launch(const CudaQueue& queue, const StrataFitArguments& a) {
+  if (a.fit.trip != nullptr && launch_traced(queue, a)) return;
   fit_strata_kernel<<<cuda_blocks(a.fit.threads), cuda_block_threads, 0, queue.stream>>>(a, queue.next);
   check(cudaGetLastError(), "launch of fit_strata_kernel");
 }

@@ -21,6 +21,7 @@ void launch(const CudaQueue& queue, const DrawArguments& a) {
 }
 
 void launch(const CudaQueue& queue, const FitArguments& a) {
+  if (a.trip != nullptr && launch_traced(queue, a)) return;
   with_text(text_kind(a.shape), [&](auto text) { FitKernel<decltype(text)>::launch(queue, a); });
 }
 

@@ -214,6 +214,7 @@ void run_replicates(Device& device, const Work& work, const BootstrapChunk& chun
     {
       FitArguments& fit = Work::common(null_fit);
       fit.shape = there.null;
+      if (!job.parameters) fit.trip = job.null_trip;
       fit.job.items = items;
       fit.job.response = null_response;
       fit.job.first_start = there.job.null_starts;
@@ -234,6 +235,7 @@ void run_replicates(Device& device, const Work& work, const BootstrapChunk& chun
     {
       FitArguments& fit = Work::common(full_fit);
       fit.shape = there.full;
+      if (!job.parameters) fit.trip = job.full_trip;
       fit.job.items = items;
       fit.job.response = full_response;
       fit.job.starts = there.job.full_starts;

@@ -58,6 +58,7 @@ struct FitJob {
 };
 
 struct SharedStart;
+struct TracedTrip;
 
 /// A parametric-bootstrap likelihood-ratio test on a range of replicates.
 struct BootstrapJob {
@@ -76,6 +77,8 @@ struct BootstrapJob {
   NewtonOptions null_options, full_options;
   bool parameters = false;
   std::uint64_t seed = 0;
+  /// The fits' trips as code for these models, for devices; null where the kernel text serves.
+  const TracedTrip *null_trip = nullptr, *full_trip = nullptr;
 };
 
 /// One chunk of replicates first .. first + count - 1; arrays over the chunk.

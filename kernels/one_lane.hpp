@@ -32,7 +32,8 @@ struct FitArguments {
   const BootstrapJob* bootstrap = nullptr;
   const SharedStart* shared = nullptr;  ///< items start a scoring step from its point, if not null
   FitResults null;
-  double* memory = nullptr;  ///< fit_memory() doubles a thread, element by element
+  const TracedTrip* trip = nullptr;  ///< the host's: run its code in place of the text, if not null (traced_fit.hpp)
+  double* memory = nullptr;          ///< fit_memory() doubles a thread, element by element
   std::size_t threads = 0;
 };
 

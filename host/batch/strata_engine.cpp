@@ -207,6 +207,12 @@ EngineFacts StrataEngine::facts() const {
   return facts;
 }
 
+std::optional<kernels::TracedTrip> StrataEngine::trace(bool full) const {
+  const kernels::BootstrapJob& job = job_.job;
+  return full ? kernels::trace_strata_trip(*job.full, job_.full, job.full_options, job.full_starts)
+              : kernels::trace_strata_trip(*job.null, job_.null, job.null_options, job.null_starts);
+}
+
 double StrataEngine::thread_bytes() const {
   const auto tile = [](const kernels::Shape& s, const kernels::StrataModel& m) {
     kernels::Arena<double*> count{nullptr};
@@ -220,10 +226,12 @@ double StrataEngine::thread_bytes() const {
 void StrataEngine::run(const Backend& backend, bool parameters, kernels::BootstrapChunk& chunk) const {
   kernels::StrataJob job = job_;
   job.job.parameters = parameters;
-  if (backend.cuda)
+  if (backend.cuda) {
+    trips_.add_to(job.job, job.full.blocks == 0, [this](bool full) { return trace(full); });
     kernels::cuda_strata_bootstrap(job, chunk);
-  else
+  } else {
     kernels::cpu_kernels().strata->bootstrap(job, chunk);
+  }
   if (!parameters) return;
   // Fixed effects are no part of a record: from the replicate's coordinates, drawn again.
   const bool refit = chunk.full.status == nullptr;

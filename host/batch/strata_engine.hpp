@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "host/batch/device_trips.hpp"
 #include "host/batch/engine.hpp"
 #include "host/batch/strata_data.hpp"
 #include "kernels/cpu_strata.hpp"
@@ -33,6 +34,8 @@ public:
   [[nodiscard]] int missing() const { return rows_ - static_cast<int>(observed_.size()); }
   /// The record of a response. @param y  n, the observed rows; the offset and large fitted values taken off
   [[nodiscard]] std::vector<double> record(bool full, const Eigen::VectorXd& y) const;
+  /// The trip of a model's fits as code for a device; none where it would be too long.
+  [[nodiscard]] std::optional<kernels::TracedTrip> trace(bool full) const;
   /// Multiply-adds of one evaluation with derivatives.
   [[nodiscard]] static double operations(const kernels::Shape& shape, const kernels::StrataModel& model);
   /// Largest difference of the criterion from an evaluation by rows, over both models and three random T and y;
@@ -55,6 +58,7 @@ private:
   std::vector<double> null_starts_, full_starts_, map_;
   std::vector<int> term_, column_;
   kernels::StrataJob job_;
+  DeviceTrips trips_;
 };
 
 }  // namespace batchlmm

@@ -81,6 +81,11 @@ EngineFacts StreamingEngine::facts() const {
   return facts;
 }
 
+std::optional<kernels::TracedTrip> StreamingEngine::trace(bool full) const {
+  return full ? kernels::trace_streaming_trip(*job_.full, job_.full_design, job_.full_options, job_.full_starts)
+              : kernels::trace_streaming_trip(*job_.null, job_.null_design, job_.null_options, job_.null_starts);
+}
+
 double StreamingEngine::thread_bytes() const {
   // One tile at a time, and the chunk's responses and results.
   return std::max(tile_bytes(*job_.null), tile_bytes(*job_.full)) + 2 * chunk_bytes;
@@ -89,10 +94,12 @@ double StreamingEngine::thread_bytes() const {
 void StreamingEngine::run(const Backend& backend, bool parameters, kernels::BootstrapChunk& chunk) const {
   kernels::BootstrapJob job = job_;
   job.parameters = parameters;
-  if (backend.cuda)
+  if (backend.cuda) {
+    trips_.add_to(job, refit_, [this](bool full) { return trace(full); });
     kernels::cuda_bootstrap(job, chunk);
-  else
+  } else {
     kernels::cpu_kernels().bootstrap(job, chunk);
+  }
 }
 
 }  // namespace batchlmm

@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "host/batch/device_trips.hpp"
 #include "host/batch/engine.hpp"
 #include "host/batch/sampler_data.hpp"
 #include "host/batch/shared_start.hpp"
@@ -24,6 +25,8 @@ public:
 
   /// What the kernels are given.
   [[nodiscard]] const kernels::BootstrapJob& job() const { return job_; }
+  /// The trip of a model's fits as code for a device; none where it would be too long.
+  [[nodiscard]] std::optional<kernels::TracedTrip> trace(bool full) const;
 
 private:
   /// Whether null fits start a scoring step from the shared point (shared_start.hpp) or at it: what takes fewer
@@ -36,6 +39,7 @@ private:
   std::unique_ptr<SamplerData> sampler_;
   std::unique_ptr<const SharedStartData> shared_start_;
   kernels::BootstrapJob job_;
+  DeviceTrips trips_;
 };
 
 }  // namespace batchlmm
