@@ -8,6 +8,7 @@
 ///     bench_jobs ceiling                 multiply-adds per second of one thread
 ///
 /// The first line holds the facts of the job. An order is "COUNT FIRST THREADS" (the last two may be missing: 0, 1), or
+/// "code": what a device would run for the models (device_code.hpp), or
 /// "check COUNT FIRST": the same replicates once more from every starting point to full precision, and how many differ.
 /// With --replicates the one order is given on the command line and standard input is left alone.
 #include <sys/resource.h>
@@ -29,6 +30,7 @@
 #include <vector>
 
 #include "batchlmm/error.hpp"
+#include "bench/device_code.hpp"
 #include "bench/reference.hpp"
 #include "host/batch/bootstrap.hpp"
 #include "host/batch/ceiling.hpp"
@@ -64,7 +66,7 @@ struct Arguments {
 };
 
 struct Order {
-  bool check = false;
+  bool check = false, code = false;
   std::uint64_t count = 0, first = 0;
   int threads = 1;
 };
@@ -204,6 +206,7 @@ public:
   }
 
   Json run(const Order& order) override {
+    if (order.code) return device_code(*bootstrap_, refit_);
     if (order.check) return check_replicates(*bootstrap_, *null_, full_.get(), order.first, order.count);
     BootstrapRun run;
     run.first = order.first;
@@ -316,6 +319,10 @@ Order parse_order(const std::string& line) {
     words >> check;
     order.check = true;
   }
+  if (line == "code") {
+    order.code = true;
+    return order;
+  }
   if (!(words >> order.count)) throw InputError("expected an order COUNT [FIRST [THREADS]], found '" + line + "'");
   if (words >> order.first) words >> order.threads;
   if (order.threads < 1) throw InputError("expected at least one thread, found '" + line + "'");
@@ -327,7 +334,7 @@ void say(const Json& line) { std::cout << line.dump() << std::endl; }
 void serve(Job& job, const Arguments& arguments) {
   say(job.facts());
   if (arguments.replicates > 0) {
-    say(job.run({false, arguments.replicates, arguments.first, arguments.threads}));
+    say(job.run({false, false, arguments.replicates, arguments.first, arguments.threads}));
     return;
   }
   for (std::string line; std::getline(std::cin, line);)

@@ -11,13 +11,6 @@ namespace batchlmm::kernels {
 inline namespace BATCHLMM_ISA {
 namespace {
 
-/// Largest block whose threads' state and responses leave room for two blocks of on-chip memory; 0: none.
-int block_threads_of(const TracedTrip& trip, std::size_t on_chip_bytes) {
-  for (int threads = static_cast<int>(cuda_block_threads); threads >= 32; threads /= 2)
-    if (8 * static_cast<std::size_t>(trip.response + trip.state) * threads <= on_chip_bytes / 2) return threads;
-  return 0;
-}
-
 /// A kernel on the current device.
 struct TracedKernel {
   cudaKernel_t kernel = nullptr;
@@ -35,9 +28,9 @@ int attribute(cudaDeviceAttr which, int device) {
 TracedKernel make_kernel(const TracedTrip& trip, int device) {
   TracedKernel made;
   made.threads =
-      block_threads_of(trip, static_cast<std::size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device)));
+      traced_block_threads(trip, static_cast<std::size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device)));
   if (made.threads == 0) return made;
-  made.on_chip = 8 * static_cast<std::size_t>(trip.response + trip.state) * made.threads;
+  made.on_chip = traced_block_bytes(trip, made.threads);
   const int capability =
       10 * attribute(cudaDevAttrComputeCapabilityMajor, device) + attribute(cudaDevAttrComputeCapabilityMinor, device);
   const RuntimeCode code = compile_at_run_time(traced_fit_source(trip, made.threads), capability);

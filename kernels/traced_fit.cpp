@@ -333,6 +333,16 @@ std::optional<TracedTrip> trace_strata_trip(const Shape& shape, const StrataMode
   }
 }
 
+std::size_t traced_block_bytes(const TracedTrip& trip, int threads) {
+  return 8 * static_cast<std::size_t>(trip.response + trip.state) * static_cast<std::size_t>(threads);
+}
+
+int traced_block_threads(const TracedTrip& trip, std::size_t on_chip_bytes) {
+  for (int threads = 128; threads >= 32; threads /= 2)
+    if (traced_block_bytes(trip, threads) <= on_chip_bytes / 2) return threads;
+  return 0;
+}
+
 std::string traced_fit_source(const TracedTrip& trip, int threads) {
   const std::string constants = std::to_string(std::max<std::size_t>(trip.constants.size(), 1));
   std::string text = R"(#include "kernels/one_lane_strata.hpp"

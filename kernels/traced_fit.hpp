@@ -41,6 +41,11 @@ std::optional<TracedTrip> trace_streaming_trip(const Shape& shape, const Design<
 std::optional<TracedTrip> trace_strata_trip(const Shape& shape, const StrataModel& model, const NewtonOptions& options,
                                             const double* starts, std::size_t most = most_traced_operations);
 
+/// Bytes of on-chip memory that a block takes.
+std::size_t traced_block_bytes(const TracedTrip& trip, int threads);
+/// Threads of a block, at most 128, so that two blocks find room in so many bytes of on-chip memory; 0: none do.
+int traced_block_threads(const TracedTrip& trip, std::size_t on_chip_bytes);
+
 /// A whole source file for a compiler at run time: the trip, the text around it and the entry point
 ///     fit(FitArguments or StrataFitArguments, TripConstants, counter)
 /// @param threads  of a block
