@@ -44,6 +44,14 @@ struct FitFamily {
 
 inline namespace BATCHLMM_ISA {
 
+/// Threads of a warp part where some of them record a fit and take the next item: they wait for each other here, so that
+/// the trip that follows is one for all of them.
+BATCHLMM_INLINE void converge_warp() {
+#if defined(__CUDA_ARCH__)
+  __syncwarp();
+#endif
+}
+
 /// Doubles of memory that one thread needs to draw.
 BATCHLMM_FUNCTION inline std::size_t draw_memory(const Shape& full, const Sampler& sampler) {
   return static_cast<std::size_t>(full.columns()) + sampler.rows;
@@ -125,6 +133,7 @@ BATCHLMM_FUNCTION inline void fit_one_lane(const FitArguments& a, std::size_t th
 
   Design<double> design = job.design[0];
   const auto trip = [&](bool running) {
+    converge_warp();
     const Evaluation<double> e = Text::template evaluate_lanes<double>(s, design, response, w);
     return Trip<double>{e.r2, newton_trip<double>(s, w, n, e, running, job.options, job.starts)};
   };

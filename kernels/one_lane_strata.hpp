@@ -82,6 +82,7 @@ BATCHLMM_FUNCTION inline void fit_strata_one_lane(const StrataFitArguments& a, s
   StrataArrays<Strided> x = make_strata_arrays(s, a.model, arena);
   for (std::size_t i = 0; i < arena.used; ++i) arena.base[i] = 0.0;
   const auto trip = [&](bool running) {
+    converge_warp();
     const Evaluation<double> e = evaluate_strata<double>(s, a.model, x.w.record, x.w, x.w.x);
     x.w.r2[0] = e.r2;
     return Trip<double>{e.r2, newton_trip<double>(s, x.w, x.n, e, running, job.options, job.starts)};

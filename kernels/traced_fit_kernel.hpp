@@ -50,6 +50,7 @@ BATCHLMM_FUNCTION inline void fit_by_trips(const FitArguments& a, const StrataFi
   n.certified = n.best_certified = false;
 
   const auto one_trip = [&](bool running) {
+    converge_warp();
     int at = 0;
     for_each_state_number(n, [&](const double& number) { numbers[at++] = number; });
     bool flag[3] = {n.fresh, n.certified, n.best_certified};
