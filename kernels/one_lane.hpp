@@ -44,8 +44,8 @@ struct FitFamily {
 
 inline namespace BATCHLMM_ISA {
 
-/// Threads of a warp part where some of them record a fit and take the next item: they wait for each other here, so that
-/// the trip that follows is one for all of them.
+/// Threads of a warp part where some of them record a fit and take the next item: they wait for each other here, so
+/// that the trip that follows is one for all of them.
 BATCHLMM_INLINE void converge_warp() {
 #if defined(__CUDA_ARCH__)
   __syncwarp();
