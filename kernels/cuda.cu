@@ -90,12 +90,17 @@ const Devices& known_devices() {
 
 }  // namespace
 
-CudaPool& cuda_pool() {
+const std::vector<int>& usable_cuda_devices() {
   const Devices& devices = known_devices();
   if (devices.usable.empty()) throw BackendUnavailable("the cuda backend cannot be used: " + devices.why);
+  return devices.usable;
+}
+
+CudaPool& cuda_pool() {
+  const std::vector<int>& devices = usable_cuda_devices();
   static const std::unique_ptr<CudaPool> all = [&] {
     auto made = std::make_unique<CudaPool>();
-    for (const int device : devices.usable) {
+    for (const int device : devices) {
       check(cudaSetDevice(device), "cudaSetDevice");
       std::size_t free = 0, total = 0;
       check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");

@@ -8,6 +8,10 @@
 namespace batchlmm::kernels {
 inline namespace BATCHLMM_ISA {
 
+/// Numbers of the usable devices, at least one.
+/// @throws BackendUnavailable without a usable device
+const std::vector<int>& usable_cuda_devices();
+
 using CudaPool = SlotPool<CudaDevice>;
 
 /// Made at the first call and kept to the end of the program.

@@ -12,44 +12,21 @@
 #include "batchlmm/error.hpp"
 #include "host/model/dense_criterion.hpp"
 #include "host/model/sparse_criterion.hpp"
+#include "tests/large_models.hpp"
 #include "tests/oracle.hpp"
 
 namespace batchlmm {
 namespace {
 
+using oracle::always_large;
+using oracle::kernel_lambda;
 using oracle::Kind;
+using oracle::random_lambda;
+using oracle::relative_error;
 
 constexpr Kind kinds[] = {
     Kind::single, Kind::nested,     Kind::crossed, Kind::partially_crossed, Kind::nested_and_crossed,
     Kind::deep,   Kind::same_factor};
-
-/// Every dense Schur complement, even an empty one, counts as large.
-constexpr int always_large = -1;
-
-/// User-scale lambdas, per model term: models that order their terms differently can be compared.
-std::vector<Eigen::MatrixXd> random_lambda(const ModelMatrices& matrices, bool singular) {
-  std::mt19937_64 rng(99);
-  std::normal_distribution<double> normal;
-  std::vector<Eigen::MatrixXd> lambda;
-  for (const RandomTerm& term : matrices.random) {
-    const Eigen::Index k = term.z.cols();
-    Eigen::MatrixXd l = Eigen::MatrixXd::NullaryExpr(k, k, [&] { return 0.7 * normal(rng); });
-    if (singular) l.col(k - 1).setZero();
-    lambda.push_back(l);
-  }
-  return lambda;
-}
-
-std::vector<double> kernel_lambda(const Model& model, const std::vector<Eigen::MatrixXd>& user) {
-  const kernels::Shape& s = model.shape();
-  std::vector<double> lambda(s.lambdas);
-  for (int b = 0; b < s.terms; ++b) {
-    const Eigen::MatrixXd l = model.from_user_lambda(b, user[model.term_of(b)]);
-    for (int i = 0; i < l.rows(); ++i)
-      for (int j = 0; j < l.cols(); ++j) lambda[s.term[b].lambda + i * l.cols() + j] = l(i, j);
-  }
-  return lambda;
-}
 
 /// Kernel parameters of `from` in the order of those of `to`.
 std::vector<int> parameters(const Model& from, const Model& to) {
@@ -60,11 +37,6 @@ std::vector<int> parameters(const Model& from, const Model& to) {
         for (int i = 0; i < kernels::triangle_size(to.shape().term[b].k); ++i)
           index.push_back(from.shape().term[c].parameter + i);
   return index;
-}
-
-double relative_error(const Eigen::MatrixXd& found, const Eigen::MatrixXd& expected) {
-  if (expected.size() == 0) return 0;
-  return (found - expected).cwiseAbs().maxCoeff() / (1e-3 + expected.cwiseAbs().maxCoeff());
 }
 
 void expect_the_kernels_criterion(const std::shared_ptr<ModelMatrices>& matrices, Method method,

@@ -1,0 +1,196 @@
+// A queue on a CUDA device for models with a large Schur complement: cuBLAS, cuSOLVER, and one kernel that runs the
+// text of a step, an item a thread.
+#include "kernels/cuda_large.hpp"
+
+#include <string>
+
+#include "kernels/cuda.hpp"
+#include "kernels/cuda_check.hpp"
+#include "kernels/cuda_libraries.hpp"
+#include "kernels/cuda_pool.hpp"
+#include "kernels/large_steps.hpp"
+
+namespace batchlmm::kernels {
+inline namespace BATCHLMM_ISA {
+namespace {
+
+constexpr unsigned block_threads = 128;
+/// Share of the device's free memory that all queues together may take.
+constexpr double memory_share = 0.5;
+/// cuBLAS's workspace. One of a queue's own, since a handle's default one makes results depend on other streams.
+constexpr std::size_t workspace_bytes = std::size_t{32} << 20;
+
+template <class Step>
+__global__ void __launch_bounds__(block_threads)
+    large_step_kernel(const __grid_constant__ Step step, const std::size_t items) {
+  const std::size_t item = static_cast<std::size_t>(blockIdx.x) * block_threads + threadIdx.x;
+  if (item < items) run_item(step, item);
+}
+
+class CudaLargeDevice final : public LargeDevice {
+public:
+  explicit CudaLargeDevice(int device) : device_(device), blas_(cublas()), solver_(cusolver()) {
+    use();
+    try {
+      check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+      blas_.check(blas_.create(&blas_handle_), "cublasCreate");
+      blas_.check(blas_.set_stream(blas_handle_, stream_), "cublasSetStream");
+      workspace_ = allocate(workspace_bytes);
+      blas_.check(blas_.set_workspace(blas_handle_, workspace_.get(), workspace_bytes), "cublasSetWorkspace");
+      solver_.check(solver_.create(&solver_handle_), "cusolverDnCreate");
+      solver_.check(solver_.set_stream(solver_handle_, stream_), "cusolverDnSetStream");
+    } catch (...) {
+      release();
+      throw;
+    }
+  }
+  CudaLargeDevice(const CudaLargeDevice&) = delete;
+  CudaLargeDevice& operator=(const CudaLargeDevice&) = delete;
+  ~CudaLargeDevice() override { release(); }
+
+  std::shared_ptr<std::byte> allocate(std::size_t bytes) override {
+    use();
+    void* memory = nullptr;
+    const cudaError_t error = cudaMalloc(&memory, bytes);
+    if (error == cudaErrorMemoryAllocation) {
+      (void)cudaGetLastError();
+      throw DeviceMemoryError("CUDA device " + std::to_string(device_) + ": " + std::to_string(bytes >> 20) +
+                              " MiB of memory are wanted, and are not free");
+    }
+    check(error, "cudaMalloc");
+    // At exit the driver may be gone already, and has then freed it.
+    return {static_cast<std::byte*>(memory), [](std::byte* p) {
+              (void)cudaFree(p);
+              (void)cudaGetLastError();
+            }};
+  }
+  std::shared_ptr<std::byte> allocate_host(std::size_t bytes) override {
+    use();
+    void* memory = nullptr;
+    check(cudaHostAlloc(&memory, bytes, cudaHostAllocPortable), "cudaHostAlloc");
+    return {static_cast<std::byte*>(memory), [](std::byte* p) {
+              (void)cudaFreeHost(p);
+              (void)cudaGetLastError();
+            }};
+  }
+  std::size_t usable_bytes() override {
+    use();
+    std::size_t free = 0, total = 0;
+    check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
+    return static_cast<std::size_t>(memory_share * static_cast<double>(free));
+  }
+
+  void upload(void* to, const void* from, std::size_t bytes) override {
+    use();
+    check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_), "cudaMemcpyAsync to the device");
+  }
+  void download(void* to, const void* from, std::size_t bytes) override {
+    use();
+    check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_), "cudaMemcpyAsync from the device");
+  }
+  void zero(void* to, std::size_t bytes) override {
+    use();
+    check(cudaMemsetAsync(to, 0, bytes, stream_), "cudaMemsetAsync");
+  }
+  void wait() override {
+    use();
+    check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize, after an evaluation of a large model");
+  }
+
+  void potrf(int n, double* a, int ld, int* info) override {
+    use();
+    if (n > factored_) {
+      solver_.check(
+          solver_.dpotrf_buffer_size(solver_handle_, CUBLAS_FILL_MODE_LOWER, n, a, ld, &factor_workspace_length_),
+          "cusolverDnDpotrf_bufferSize");
+      factor_workspace_ = allocate(sizeof(double) * static_cast<std::size_t>(std::max(factor_workspace_length_, 1)));
+      factored_ = n;
+    }
+    solver_.check(solver_.dpotrf(solver_handle_, CUBLAS_FILL_MODE_LOWER, n, a, ld,
+                                 reinterpret_cast<double*>(factor_workspace_.get()), factor_workspace_length_, info),
+                  "cusolverDnDpotrf");
+  }
+  void trsm(int n, int columns, const double* l, int ldl, double* b, int ldb) override {
+    use();
+    const double one = 1;
+    blas_.check(blas_.dtrsm(blas_handle_, CUBLAS_SIDE_LEFT, CUBLAS_FILL_MODE_LOWER, CUBLAS_OP_N, CUBLAS_DIAG_NON_UNIT,
+                            n, columns, &one, l, ldl, b, ldb),
+                "cublasDtrsm");
+  }
+  void syrk(bool transposed, int n, int k, double alpha, const double* a, int lda, double beta, double* c,
+            int ldc) override {
+    use();
+    blas_.check(blas_.dsyrk(blas_handle_, CUBLAS_FILL_MODE_LOWER, transposed ? CUBLAS_OP_T : CUBLAS_OP_N, n, k, &alpha,
+                            a, lda, &beta, c, ldc),
+                "cublasDsyrk");
+  }
+  void symm(int m, int n, const double* a, int lda, const double* b, int ldb, double* c, int ldc) override {
+    use();
+    const double one = 1, zero = 0;
+    blas_.check(
+        blas_.dsymm(blas_handle_, CUBLAS_SIDE_LEFT, CUBLAS_FILL_MODE_LOWER, m, n, &one, a, lda, b, ldb, &zero, c, ldc),
+        "cublasDsymm");
+  }
+  void gemm(bool transposed, int m, int n, int k, const double* a, int lda, const double* b, int ldb, double* c,
+            int ldc) override {
+    use();
+    const double one = 1, zero = 0;
+    blas_.check(blas_.dgemm(blas_handle_, transposed ? CUBLAS_OP_T : CUBLAS_OP_N, CUBLAS_OP_N, m, n, k, &one, a, lda, b,
+                            ldb, &zero, c, ldc),
+                "cublasDgemm");
+  }
+  void gemv(bool transposed, int m, int n, double alpha, const double* a, int lda, const double* x,
+            double* y) override {
+    use();
+    const double zero = 0;
+    blas_.check(
+        blas_.dgemv(blas_handle_, transposed ? CUBLAS_OP_T : CUBLAS_OP_N, m, n, &alpha, a, lda, x, 1, &zero, y, 1),
+        "cublasDgemv");
+  }
+  void run(const LargeStep& step, std::size_t items) override {
+    use();
+    const auto blocks = static_cast<unsigned>((items + block_threads - 1) / block_threads);
+    std::visit(
+        [&](const auto& arguments) {
+          large_step_kernel<<<blocks, block_threads, 0, stream_>>>(arguments, items);
+          check(cudaGetLastError(), std::string("launch of large_step_kernel, step ") + std::to_string(step.index()));
+        },
+        step);
+  }
+
+private:
+  /// The device is current for a thread, not for the program.
+  void use() const { check(cudaSetDevice(device_), "cudaSetDevice"); }
+  void release() {
+    if (cudaSetDevice(device_) == cudaSuccess && stream_ != nullptr) (void)cudaStreamSynchronize(stream_);
+    if (solver_handle_ != nullptr) (void)solver_.destroy(solver_handle_);
+    if (blas_handle_ != nullptr) (void)blas_.destroy(blas_handle_);
+    if (stream_ != nullptr) (void)cudaStreamDestroy(stream_);
+    (void)cudaGetLastError();
+  }
+
+  int device_;
+  const Cublas& blas_;
+  const Cusolver& solver_;
+  cudaStream_t stream_ = nullptr;
+  cublasHandle_t blas_handle_ = nullptr;
+  cusolverDnHandle_t solver_handle_ = nullptr;
+  std::shared_ptr<std::byte> workspace_, factor_workspace_;
+  int factored_ = 0, factor_workspace_length_ = 0;
+};
+
+}  // namespace
+}  // namespace BATCHLMM_ISA
+
+int cuda_large_devices() {
+  const int devices = static_cast<int>(usable_cuda_devices().size());
+  (void)cublas();
+  (void)cusolver();
+  return devices;
+}
+
+std::unique_ptr<LargeDevice> make_cuda_large_device(int which) {
+  return std::make_unique<CudaLargeDevice>(usable_cuda_devices().at(which));
+}
+
+}  // namespace batchlmm::kernels

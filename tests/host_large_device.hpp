@@ -1,0 +1,118 @@
+/// @file
+/// The device of kernels/large_device.hpp on the host: OpenBLAS in place of the vendor's libraries, and the text of the
+/// steps item after item. Nothing happens before `wait`, as late as a device may be; memory begins as NaN.
+#pragma once
+
+#include <atomic>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "host/model/blas.hpp"
+#include "kernels/large_device.hpp"
+#include "kernels/large_steps.hpp"
+
+namespace batchlmm::oracle {
+
+/// Memory that several queues share, as those of one device do.
+struct HostLargeMemory {
+  std::atomic<std::size_t> taken{0};
+  std::size_t bytes = std::size_t{1} << 32;
+};
+
+class HostLargeDevice final : public kernels::LargeDevice {
+public:
+  explicit HostLargeDevice(std::shared_ptr<HostLargeMemory> memory = std::make_shared<HostLargeMemory>())
+      : memory_(std::move(memory)) {}
+  HostLargeDevice(const HostLargeDevice&) = delete;
+  HostLargeDevice& operator=(const HostLargeDevice&) = delete;
+  ~HostLargeDevice() override = default;
+
+  std::shared_ptr<std::byte> allocate(std::size_t bytes) override {
+    if (memory_->taken.fetch_add(bytes) + bytes > memory_->bytes) {
+      memory_->taken -= bytes;
+      throw kernels::DeviceMemoryError("the host's device has no memory left");
+    }
+    auto* at = new std::byte[bytes];
+    std::memset(at, 0xff, bytes);
+    return {at, [memory = memory_, bytes](const std::byte* p) {
+              memory->taken -= bytes;
+              delete[] p;
+            }};
+  }
+  std::shared_ptr<std::byte> allocate_host(std::size_t bytes) override {
+    auto* at = new std::byte[bytes];
+    std::memset(at, 0xff, bytes);
+    return {at, [](const std::byte* p) { delete[] p; }};
+  }
+  std::size_t usable_bytes() override { return memory_->bytes - memory_->taken; }
+
+  void upload(void* to, const void* from, std::size_t bytes) override { copy(to, from, bytes); }
+  void download(void* to, const void* from, std::size_t bytes) override { copy(to, from, bytes); }
+  void zero(void* to, std::size_t bytes) override {
+    later([=] { std::memset(to, 0, bytes); });
+  }
+  void wait() override {
+    for (const auto& work : queue_) work();
+    queue_.clear();
+  }
+
+  void potrf(int n, double* a, int ld, int* info) override {
+    later([=] { dpotrf_("L", &n, a, &ld, info); });
+  }
+  void trsm(int n, int columns, const double* l, int ldl, double* b, int ldb) override {
+    later([=] {
+      const double one = 1;
+      dtrsm_("L", "L", "N", "N", &n, &columns, &one, l, &ldl, b, &ldb);
+    });
+  }
+  void syrk(bool transposed, int n, int k, double alpha, const double* a, int lda, double beta, double* c,
+            int ldc) override {
+    later([=] { dsyrk_("L", transposed ? "T" : "N", &n, &k, &alpha, a, &lda, &beta, c, &ldc); });
+  }
+  void symm(int m, int n, const double* a, int lda, const double* b, int ldb, double* c, int ldc) override {
+    later([=] {
+      const double one = 1, zero = 0;
+      dsymm_("L", "L", &m, &n, &one, a, &lda, b, &ldb, &zero, c, &ldc);
+    });
+  }
+  void gemm(bool transposed, int m, int n, int k, const double* a, int lda, const double* b, int ldb, double* c,
+            int ldc) override {
+    later([=] {
+      const double one = 1, zero = 0;
+      dgemm_(transposed ? "T" : "N", "N", &m, &n, &k, &one, a, &lda, b, &ldb, &zero, c, &ldc);
+    });
+  }
+  void gemv(bool transposed, int m, int n, double alpha, const double* a, int lda, const double* x,
+            double* y) override {
+    later([=] {
+      const double zero = 0;
+      const int one = 1;
+      dgemv_(transposed ? "T" : "N", &m, &n, &alpha, a, &lda, x, &one, &zero, y, &one);
+    });
+  }
+  void run(const kernels::LargeStep& step, std::size_t items) override {
+    later([=] {
+      std::visit(
+          [&](const auto& arguments) {
+            for (std::size_t i = 0; i < items; ++i) kernels::run_item(arguments, i);
+          },
+          step);
+    });
+  }
+
+private:
+  void copy(void* to, const void* from, std::size_t bytes) {
+    later([=] {
+      if (bytes > 0) std::memcpy(to, from, bytes);
+    });
+  }
+  void later(std::function<void()> work) { queue_.push_back(std::move(work)); }
+
+  std::shared_ptr<HostLargeMemory> memory_;
+  std::vector<std::function<void()>> queue_;
+};
+
+}  // namespace batchlmm::oracle
