@@ -33,6 +33,9 @@ public:
     use();
     try {
       check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+      // Queues outnumber cores: their threads sleep while they wait.
+      check(cudaEventCreateWithFlags(&done_, cudaEventDisableTiming | cudaEventBlockingSync),
+            "cudaEventCreateWithFlags");
       blas_.check(blas_.create(&blas_handle_), "cublasCreate");
       blas_.check(blas_.set_stream(blas_handle_, stream_), "cublasSetStream");
       workspace_ = allocate(workspace_bytes);
@@ -94,7 +97,8 @@ public:
   }
   void wait() override {
     use();
-    check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize, after an evaluation of a large model");
+    check(cudaEventRecord(done_, stream_), "cudaEventRecord");
+    check(cudaEventSynchronize(done_), "cudaEventSynchronize, after steps of a large model");
   }
 
   void potrf(int n, double* a, int ld, int* info) override {
@@ -165,6 +169,7 @@ private:
     if (cudaSetDevice(device_) == cudaSuccess && stream_ != nullptr) (void)cudaStreamSynchronize(stream_);
     if (solver_handle_ != nullptr) (void)solver_.destroy(solver_handle_);
     if (blas_handle_ != nullptr) (void)blas_.destroy(blas_handle_);
+    if (done_ != nullptr) (void)cudaEventDestroy(done_);
     if (stream_ != nullptr) (void)cudaStreamDestroy(stream_);
     (void)cudaGetLastError();
   }
@@ -173,6 +178,7 @@ private:
   const Cublas& blas_;
   const Cusolver& solver_;
   cudaStream_t stream_ = nullptr;
+  cudaEvent_t done_ = nullptr;
   cublasHandle_t blas_handle_ = nullptr;
   cusolverDnHandle_t solver_handle_ = nullptr;
   std::shared_ptr<std::byte> workspace_, factor_workspace_;

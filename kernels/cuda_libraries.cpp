@@ -6,6 +6,7 @@
 
 #include "batchlmm/error.hpp"
 #include "kernels/cuda_library_status.hpp"
+#include "kernels/large_device.hpp"
 
 namespace batchlmm::kernels {
 namespace {
@@ -140,10 +141,12 @@ const Cusparse& cusparse() {
 }
 
 void Cublas::check(cublasStatus_t status, const char* call, std::source_location at) const {
+  if (status == CUBLAS_STATUS_ALLOC_FAILED) throw DeviceMemoryError(std::string("cuBLAS: no memory for ") + call);
   if (status != CUBLAS_STATUS_SUCCESS) fail(call, status_name(status), status_string(status), at);
 }
 
 void Cusolver::check(cusolverStatus_t status, const char* call, std::source_location at) {
+  if (status == CUSOLVER_STATUS_ALLOC_FAILED) throw DeviceMemoryError(std::string("cuSOLVER: no memory for ") + call);
   // The library has no texts for its states.
   if (status != CUSOLVER_STATUS_SUCCESS)
     fail(call, "cusolverStatus_t " + std::to_string(status), "cuSOLVER says no more", at);

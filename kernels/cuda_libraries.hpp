@@ -55,7 +55,7 @@ struct Cublas {
   decltype(&cublasDsyrk_v2) dsyrk;
   decltype(&cublasDtrsm_v2) dtrsm;
 
-  /// @throws DeviceError naming the call, unless it succeeded
+  /// @throws DeviceMemoryError, DeviceError naming the call, unless it succeeded
   void check(cublasStatus_t status, const char* call, std::source_location at = std::source_location::current()) const;
 };
 
@@ -67,7 +67,7 @@ struct Cusolver {
   decltype(&cusolverDnDpotrf_bufferSize) dpotrf_buffer_size;
   decltype(&cusolverDnDpotrf) dpotrf;
 
-  /// @throws DeviceError naming the call, unless it succeeded
+  /// @throws DeviceMemoryError, DeviceError naming the call, unless it succeeded
   static void check(cusolverStatus_t status, const char* call,
                     std::source_location at = std::source_location::current());
 };

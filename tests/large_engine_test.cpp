@@ -9,7 +9,8 @@
 #include "host/batch/bootstrap.hpp"
 #include "host/batch/starts.hpp"
 #include "host/model/optimize.hpp"
-#include "tests/oracle.hpp"
+#include "tests/host_large_device.hpp"
+#include "tests/large_engine_runs.hpp"
 
 namespace batchlmm {
 namespace {
@@ -20,39 +21,8 @@ constexpr int replicates = 4;
 constexpr int replicates = 24;
 #endif
 
-/// Two crossed factors and a smaller one, the first with slopes where k = 2.
-std::shared_ptr<ModelMatrices> crossed(int k, std::uint64_t seed) {
-  std::mt19937_64 rng(seed);
-  std::normal_distribution<double> normal;
-  constexpr int n = 500;
-  auto m = std::make_shared<ModelMatrices>();
-  m->y = Eigen::VectorXd::NullaryExpr(n, [&] { return normal(rng); });
-  m->offset = Eigen::VectorXd::Zero(n);
-  m->X = Eigen::MatrixXd::NullaryExpr(n, 3, [&] { return normal(rng); });
-  m->X.col(0).setOnes();
-  const auto add = [&](int levels, int columns) {
-    RandomTerm t;
-    t.group = std::to_string(levels);
-    for (int l = 0; l < levels; ++l) t.levels.push_back(std::to_string(l));
-    for (int i = 0; i < n; ++i) t.level_of_row.push_back(i < levels ? i : static_cast<int>(rng() % levels));
-    t.names.resize(columns);
-    t.z = Eigen::MatrixXd::NullaryExpr(n, columns, [&] { return normal(rng); });
-    t.z.col(0).setOnes();
-    m->random.push_back(t);
-  };
-  add(60, k);
-  add(45, 1);
-  add(5, 1);
-  return m;
-}
-
-std::vector<double> generating(const Model& model) {
-  std::vector<double> lambda(model.shape().lambdas, 0.0);
-  for (int b = 0; b < model.shape().terms; ++b)
-    for (int i = 0; i < model.shape().term[b].k; ++i)
-      lambda[model.shape().term[b].lambda + i * (model.shape().term[b].k + 1)] = 0.6 - 0.2 * i - 0.1 * b;
-  return lambda;
-}
+using oracle::crossed_on_three_factors;
+using oracle::generating;
 
 struct Blocks {
   std::vector<Status> status;
@@ -92,7 +62,7 @@ TEST(LargeEngine, RefitsAreSingleFits) {
     for (Method method : {Method::ml, Method::reml}) {
       SCOPED_TRACE(::testing::Message() << "k " << k << " reml " << (method == Method::reml));
       // Arrange
-      const Model model(crossed(k, 7), method);
+      const Model model(crossed_on_three_factors(k, 7), method);
       const Bootstrap bootstrap(model, generating(model), 1.0, 11, Tier::large);
       const auto& engine = dynamic_cast<const LargeEngine&>(bootstrap.engine());
 
@@ -109,11 +79,8 @@ TEST(LargeEngine, RefitsAreSingleFits) {
 
 TEST(LargeEngine, LikelihoodRatiosAreThoseOfSingleFits) {
   // Arrange
-  const auto larger = crossed(2, 8);
-  const auto smaller = std::make_shared<ModelMatrices>(*larger);
-  smaller->X = larger->X.leftCols(2).eval();
-  smaller->random[0].z = larger->random[0].z.leftCols(1).eval();
-  smaller->random[0].names.pop_back();
+  const auto larger = crossed_on_three_factors(2, 8);
+  const auto smaller = oracle::without_slopes(*larger);
   const Model null(smaller, Method::ml), full(larger, Method::ml);
   const Bootstrap bootstrap(null, full, embed(null, full), generating(null), 1.0, 12, Tier::large);
   const auto& engine = dynamic_cast<const LargeEngine&>(bootstrap.engine());
@@ -133,7 +100,7 @@ TEST(LargeEngine, LikelihoodRatiosAreThoseOfSingleFits) {
 
 TEST(LargeEngine, AReplicateHasItsBitsInAnyThreadAndRange) {
   // Arrange
-  const Model model(crossed(2, 9), Method::ml);
+  const Model model(crossed_on_three_factors(2, 9), Method::ml);
   const Bootstrap bootstrap(model, generating(model), 1.0, 13, Tier::large);
 
   // Act
@@ -148,9 +115,98 @@ TEST(LargeEngine, AReplicateHasItsBitsInAnyThreadAndRange) {
   EXPECT_EQ(late.lambda, std::vector<double>(one.lambda.begin() + 37 * columns, one.lambda.begin() + 43 * columns));
 }
 
+/// Queues on the host's device, of which each counts as a device of its own.
+LargeDevices host_queues(const std::shared_ptr<oracle::HostLargeMemory>& memory, int devices = 1) {
+  return {[devices] { return devices; }, [memory](int) { return std::make_shared<oracle::HostLargeDevice>(memory); }};
+}
+
+TEST(LargeEngine, ADeviceFitsWhatTheCpuFits) {
+  for (int k : {1, 2})
+    for (Method method : {Method::ml, Method::reml}) {
+      SCOPED_TRACE(::testing::Message() << "k " << k << " reml " << (method == Method::reml));
+      // Arrange
+      const Model model(crossed_on_three_factors(k, 7), method);
+      const Embedding same = identity_embedding(model);
+      const LargeEngine engine({&model, &model, &same, generating(model), 11},
+                               host_queues(std::make_shared<oracle::HostLargeMemory>()));
+
+      // Act
+      const oracle::EngineResults device(engine, {true}, model, nullptr, replicates, 3),
+          cpu(engine, {false}, model, nullptr, replicates, 1);
+
+      // Assert
+      oracle::expect_the_same_fits(device.null, cpu.null);
+    }
+}
+
+TEST(LargeEngine, ADeviceTestsWhatTheCpuTests) {
+  // Arrange
+  const auto larger = crossed_on_three_factors(2, 8);
+  const auto smaller = oracle::without_slopes(*larger);
+  const Model null(smaller, Method::ml), full(larger, Method::ml);
+  const Embedding embedding = embed(null, full);
+  const LargeEngine engine({&null, &full, &embedding, generating(null), 12},
+                           host_queues(std::make_shared<oracle::HostLargeMemory>(), 2));
+
+  // Act
+  const oracle::EngineResults device(engine, {true}, null, &full, replicates, 2),
+      cpu(engine, {false}, null, &full, replicates, 1);
+
+  // Assert
+  oracle::expect_the_same_fits(device.null, cpu.null);
+  oracle::expect_the_same_fits(device.full, cpu.full);
+}
+
+TEST(LargeEngine, AReplicateHasItsBitsOnADeviceInAnyThread) {
+  // Arrange
+  const Model model(crossed_on_three_factors(2, 9), Method::reml);
+  const Embedding same = identity_embedding(model);
+  const BootstrapModels models{&model, &model, &same, generating(model), 13};
+  const LargeEngine one(models, host_queues(std::make_shared<oracle::HostLargeMemory>())),
+      two(models, host_queues(std::make_shared<oracle::HostLargeMemory>(), 3));
+
+  // Act
+  const oracle::EngineResults a(one, {true}, model, nullptr, replicates, 1),
+      b(two, {true}, model, nullptr, replicates, 4);
+
+  // Assert
+  EXPECT_EQ(oracle::differing_items(a.null, b.null), 0u);
+}
+
+TEST(LargeEngine, TakesAsManyQueuesAsFindPlace) {
+  // Arrange
+  const Model model(crossed_on_three_factors(1, 9), Method::reml);
+  const Embedding same = identity_embedding(model);
+  const BootstrapModels models{&model, &model, &same, generating(model), 13};
+  const auto memory = std::make_shared<oracle::HostLargeMemory>();
+  double constants = 0, worker = 0;
+  {
+    const auto device = std::make_shared<oracle::HostLargeDevice>(memory);
+    const DeviceLargeModel there(model, *device);
+    constants = static_cast<double>(memory->taken);
+    worker = there.criterion_bytes();
+  }
+  const LargeEngine roomy(models, host_queues(memory, 2));
+  const int most = roomy.device_workers();
+  const auto with_room_for = [&](double workers) {
+    const auto less = std::make_shared<oracle::HostLargeMemory>();
+    less->bytes = static_cast<std::size_t>(constants + workers * worker);
+    return std::make_unique<LargeEngine>(models, host_queues(less));
+  };
+
+  // Act and Assert
+  EXPECT_GE(most, 16);
+  EXPECT_EQ(with_room_for(3.5)->device_workers(), 3);
+  EXPECT_EQ(with_room_for(1.5)->device_workers(), 1);
+  EXPECT_THROW((void)with_room_for(0.5)->device_workers(), kernels::DeviceMemoryError);
+  const auto single = with_room_for(1.5);
+  const oracle::EngineResults few(*single, {true}, model, nullptr, 4, 3), many(roomy, {true}, model, nullptr, 4, 1);
+  EXPECT_EQ(oracle::differing_items(few.null, many.null), 0u);
+}
+
 TEST(LargeEngine, DrawsHaveTheModelsCovariance) {
   // Arrange: y'Ay has expectation tr(AV) and variance 2 tr(AVAV); A = I, and A = the cross-products within a factor
-  const Model model(crossed(2, 10), Method::ml);
+  const Model model(crossed_on_three_factors(2, 10), Method::ml);
   const std::vector<double> lambda = generating(model);
   const Bootstrap bootstrap(model, lambda, 1.0, 14, Tier::large);
   const auto& engine = dynamic_cast<const LargeEngine&>(bootstrap.engine());

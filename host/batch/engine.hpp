@@ -44,6 +44,8 @@ public:
   [[nodiscard]] virtual EngineFacts facts() const { return {}; }
   /// Bytes that each thread of the CPU takes while it runs.
   [[nodiscard]] virtual double thread_bytes() const { return 0; }
+  /// Calls of `run` that devices take at a time.
+  [[nodiscard]] virtual int device_workers() const { return 1; }
   /// Draws and fits replicates chunk.first .. + chunk.count - 1 at sigma = 1, beta = 0. Several threads may call at
   /// once.
   /// @param parameters  beta and r2 are wanted too

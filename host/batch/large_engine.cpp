@@ -4,9 +4,11 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "host/model/blas.hpp"
 #include "host/model/optimize.hpp"
+#include "kernels/cuda_large.hpp"
 #include "kernels/replicate.hpp"
 
 namespace batchlmm {
@@ -20,6 +22,12 @@ constexpr double finish = 1e-8, error = 1e-9;
 
 /// What a fit is expected to take: measured are 5 with 3 parameters (InstEval) and 8.5 with 72 (kb07).
 double evaluations_a_fit(int parameters) { return 4.85 + 0.05 * parameters; }
+
+/// Replicates at a time on one device: a queue of its own is idle most of the time, between kernels of few blocks.
+constexpr int queues_a_device = 16;
+
+/// Multiply-adds a second of dense products: on a device with all its queues, and on a core.
+constexpr double device_rate = 5e12, core_rate = 2e10;
 
 /// A share of the error's variance in a level's mean that a term with several columns starts with in every direction.
 constexpr double inside = 0.3;
@@ -48,7 +56,34 @@ void record(const kernels::Shape& s, const Optimum& optimum, std::uint64_t i, co
   if (results.boundary != nullptr) results.boundary[i] = optimum.boundary;
 }
 
+/// The device takes the model's criterion, and takes less time for it than a core for the cheapest of the CPU's.
+bool device_pays(const Model& model, const CriterionCost& on_cpu) {
+  const double columns = model.shape().columns();
+  return model.shape().stages <= 1 && columns * columns * columns / device_rate < on_cpu.operations / core_rate;
+}
+
 }  // namespace
+
+LargeDevices cuda_large_queues() { return {kernels::cuda_large_devices, kernels::make_cuda_large_device}; }
+
+class LargeEngine::Turn {
+public:
+  Turn(const LargeEngine& engine, const Backend& backend)
+      : engine_(engine), backend_(backend), worker_(engine.take_worker(backend)) {}
+  Turn(const Turn&) = delete;
+  Turn& operator=(const Turn&) = delete;
+  ~Turn() {
+    const std::lock_guard lock(engine_.mutex_);
+    (backend_.cuda ? engine_.device_ : engine_.cpu_).idle.push_back(std::move(worker_));
+    engine_.given_back_.notify_one();
+  }
+  Worker* operator->() const { return worker_.get(); }
+
+private:
+  const LargeEngine& engine_;
+  Backend backend_;
+  std::unique_ptr<Worker> worker_;
+};
 
 LargeEngine::Side LargeEngine::make_side(const Model& model, std::vector<double> start) {
   Side side{&model, std::move(start), CarriedTraces(model.shape())};
@@ -59,7 +94,7 @@ LargeEngine::Side LargeEngine::make_side(const Model& model, std::vector<double>
   return side;
 }
 
-LargeEngine::LargeEngine(const BootstrapModels& models)
+LargeEngine::LargeEngine(const BootstrapModels& models, LargeDevices devices)
     : null_(*models.null),
       full_(*models.full),
       embedding_(*models.embedding),
@@ -67,7 +102,8 @@ LargeEngine::LargeEngine(const BootstrapModels& models)
       seed_(models.seed),
       refit_(models.refit()),
       null_side_{nullptr, {}, CarriedTraces(null_.shape())},
-      full_side_{nullptr, {}, CarriedTraces(full_.shape())} {
+      full_side_{nullptr, {}, CarriedTraces(full_.shape())},
+      devices_(std::move(devices)) {
   const SerialBlas serial;  // the traces' bits go into the replicates'
   null_side_ = make_side(null_, first_start(null_, lambda_));
   if (!refit_) full_side_ = make_side(full_, first_start(full_, embedding_.apply(null_, full_, lambda_)));
@@ -130,12 +166,61 @@ Eigen::VectorXd LargeEngine::draw(std::uint64_t replicate) const {
   return y;
 }
 
-std::unique_ptr<LargeEngine::Worker> LargeEngine::take_worker() const {
+void LargeEngine::make_device_workers() const {
+  const std::lock_guard making(making_);
+  if (device_.made > 0) return;
+  std::vector<std::unique_ptr<Worker>> made;
+  const int devices = devices_.count();
+  for (int d = 0; d < devices; ++d) {
+    std::shared_ptr<const DeviceLargeModel> null, full;
+    double left = 0;
+    // What a worker takes: all together stay within the share of the memory that may be taken.
+    const auto bytes = [&] {
+      return (null != nullptr ? null->criterion_bytes() : 0) + (full != nullptr ? full->criterion_bytes() : 0);
+    };
+    const auto make = [](const Side& side, std::shared_ptr<const DeviceLargeModel>& constants,
+                         const std::shared_ptr<kernels::LargeDevice>& device) -> std::unique_ptr<Criterion> {
+      const Model& model = *side.model;
+      const auto on_cpu = [&model] { return make_criterion(model, model.matrices().y); };
+      if (!device_pays(model, side.cost)) return on_cpu();
+      if (constants == nullptr) constants = std::make_shared<const DeviceLargeModel>(model, *device);
+      return make_device_large_criterion(constants, device, model.matrices().y, on_cpu);
+    };
+    try {
+      for (int w = 0; w < queues_a_device && bytes() <= left; ++w) {
+        const std::shared_ptr<kernels::LargeDevice> device = devices_.open(d);
+        if (w == 0) left = static_cast<double>(device->usable_bytes());
+        auto worker = std::make_unique<Worker>();
+        worker->null = make(null_side_, null, device);
+        if (!refit_) worker->full = make(full_side_, full, device);
+        made.push_back(std::move(worker));
+        left -= bytes();
+      }
+    } catch (const kernels::DeviceMemoryError&) {
+      // Fewer at a time, but one at least.
+      if (made.empty() && d + 1 == devices) throw;
+    }
+  }
+  const std::lock_guard lock(mutex_);
+  device_.made = static_cast<int>(made.size());
+  device_.idle = std::move(made);
+}
+
+int LargeEngine::device_workers() const {
+  make_device_workers();
+  const std::lock_guard lock(mutex_);
+  return device_.made;
+}
+
+std::unique_ptr<LargeEngine::Worker> LargeEngine::take_worker(const Backend& backend) const {
+  if (backend.cuda) make_device_workers();
   {
-    const std::lock_guard lock(mutex_);
-    if (!idle_.empty()) {
-      std::unique_ptr<Worker> worker = std::move(idle_.back());
-      idle_.pop_back();
+    std::unique_lock lock(mutex_);
+    Workers& workers = backend.cuda ? device_ : cpu_;
+    if (backend.cuda) given_back_.wait(lock, [&] { return !workers.idle.empty(); });
+    if (!workers.idle.empty()) {
+      std::unique_ptr<Worker> worker = std::move(workers.idle.back());
+      workers.idle.pop_back();
       return worker;
     }
   }
@@ -206,15 +291,13 @@ void LargeEngine::fit(const Side& side, Criterion& criterion, bool parameters, c
   }
 }
 
-void LargeEngine::run(const Backend& /*backend*/, bool parameters, kernels::BootstrapChunk& chunk) const {
+void LargeEngine::run(const Backend& backend, bool parameters, kernels::BootstrapChunk& chunk) const {
   const SerialBlas serial;
-  std::unique_ptr<Worker> worker = take_worker();
+  const Turn worker(*this, backend);
   std::vector<Eigen::VectorXd> y;
   for (std::uint64_t i = 0; i < chunk.count; ++i) y.push_back(draw(chunk.first + i));
   fit(null_side_, *worker->null, parameters, y, {}, chunk.null);
   if (!refit_) fit(full_side_, *worker->full, parameters, y, chunk.null, chunk.full);
-  const std::lock_guard lock(mutex_);
-  idle_.push_back(std::move(worker));
 }
 
 }  // namespace batchlmm

@@ -41,8 +41,8 @@ bool matrix_products_pay(const Model& model) {
 
 TierDecision choose_tier(const BootstrapModels& models, std::optional<Tier> asked, const Backend& backend) {
   TierDecision decision;
-  if (backend.cuda && asked && *asked != Tier::streaming && *asked != Tier::symmetry)
-    throw ModelError(std::string("the cuda backend has the symmetry and streaming tiers only; asked for is ") +
+  if (backend.cuda && asked == Tier::shared_factorization)
+    throw ModelError(std::string("the cuda backend has the symmetry, streaming and large tiers only; asked for is ") +
                      tier_name(*asked));
   if (!asked || *asked == Tier::symmetry) {
     std::string why;
