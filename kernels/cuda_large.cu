@@ -128,6 +128,14 @@ public:
                             a, lda, &beta, c, ldc),
                 "cublasDsyrk");
   }
+  void syr2k(int n, int k, double alpha, const double* a, int lda, const double* b, int ldb, double* c,
+             int ldc) override {
+    use();
+    const double one = 1;
+    blas_.check(
+        blas_.dsyr2k(blas_handle_, CUBLAS_FILL_MODE_LOWER, CUBLAS_OP_N, n, k, &alpha, a, lda, b, ldb, &one, c, ldc),
+        "cublasDsyr2k");
+  }
   void symm(int m, int n, const double* a, int lda, const double* b, int ldb, double* c, int ldc) override {
     use();
     const double one = 1, zero = 0;

@@ -100,6 +100,7 @@ const Cublas& cublas() {
     library.find("cublasDgemv_v2", f.dgemv);
     library.find("cublasDsymm_v2", f.dsymm);
     library.find("cublasDsyrk_v2", f.dsyrk);
+    library.find("cublasDsyr2k_v2", f.dsyr2k);
     library.find("cublasDtrsm_v2", f.dtrsm);
     return f;
   }();

@@ -53,6 +53,7 @@ struct Cublas {
   decltype(&cublasDgemv_v2) dgemv;
   decltype(&cublasDsymm_v2) dsymm;
   decltype(&cublasDsyrk_v2) dsyrk;
+  decltype(&cublasDsyr2k_v2) dsyr2k;
   decltype(&cublasDtrsm_v2) dtrsm;
 
   /// @throws DeviceMemoryError, DeviceError naming the call, unless it succeeded

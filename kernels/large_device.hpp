@@ -116,10 +116,10 @@ struct ReadPanel {
   const double* panel = nullptr;
   int begin = 0, slot = 0, columns = 0;
 };
-/// The upper triangle of G from the lower one, [dense, X] alone.
+/// The upper triangle of an n x n matrix from the lower one.
 struct Mirror {
-  LargeConstants m;
-  LargeState s;
+  double* matrix = nullptr;
+  int n = 0, ld = 0;
 };
 /// Lambda' G Lambda + I, the lower triangle of the bordered system, one place an item (N x N).
 struct Border {
@@ -151,6 +151,58 @@ struct LevelValues {
   LargeState s;
   bool traces = false;
   double *gradient = nullptr, *out = nullptr;
+};
+/// The parts of a level in the second derivatives of the log-determinants, from its B and D: `out` has s (s + 1) / 2
+/// rows of `levels` columns.
+struct LevelTraces {
+  LargeConstants m;
+  LargeState s;
+  double* out = nullptr;
+};
+/// Sum of one segment of pairs for dGamma = -sum U'E_a U of a streamed parameter.
+struct AddPairDerivatives {
+  LargeConstants m;
+  LargeState s;
+  int parameter = 0;
+};
+/// dGamma of one target, lower triangle: its segments. (p + q)^2 items.
+struct AddDerivative {
+  LargeConstants m;
+  LargeState s;
+  double* out = nullptr;
+};
+/// Q_11 on the lower triangle (q^2 items): T^{-1} - T^{-1} Phi T^{-1}, or, without `t_inverse`, G for a subtraction.
+struct ProjectedBlocks {
+  LargeConstants m;
+  LargeState s;
+  const double* t_inverse = nullptr;  ///< laid out as lambda
+  double* out = nullptr;
+};
+/// Psi = I - A on the dense columns, in place; `rows` x q items.
+struct SubtractFromIdentity {
+  double* matrix = nullptr;
+  int rows = 0, ld = 0;
+};
+/// Diagonal blocks of A'B on the dense columns, summed over levels later: an item a parameter and level, `most_levels`
+/// each.
+struct BlockProducts {
+  LargeConstants m;
+  const double *a = nullptr, *b = nullptr;
+  int rows = 0;
+  double* out = nullptr;
+};
+/// tr(Q E_a Q E_b) of two dense parameters, b <= a, one level of b's term and all of a's: an item a pair of parameters
+/// and level, `most_levels` each.
+struct BlockTraces {
+  LargeConstants m;
+  const double* q = nullptr;
+  double* out = nullptr;
+};
+/// Part of tr(AB), n x n: an item a column of A and `piece` of its rows.
+struct TraceProducts {
+  const double *a = nullptr, *b = nullptr;
+  int n = 0, ld = 0, piece = 1;
+  double* out = nullptr;
 };
 /// Diagonal blocks of a matrix's dense terms, summed over levels later: an item a parameter and level, `most_levels`
 /// each. Phi's, or, with `p`, those of G - P'P (P: `rows` rows).
@@ -186,8 +238,9 @@ struct SumPieces {
 };
 
 using LargeStep = std::variant<FactorLevels, SolveEntries, AddPairs, AddCross, FillPanel, ReadPanel, Mirror, Border,
-                               StartInverse, Gather, SparseTraces, LevelValues, BlockValues, DenseDirections,
-                               AppliedPartials, AppliedSums, SumPieces>;
+                               StartInverse, Gather, SparseTraces, LevelValues, LevelTraces, AddPairDerivatives,
+                               AddDerivative, ProjectedBlocks, SubtractFromIdentity, BlockProducts, BlockTraces,
+                               TraceProducts, BlockValues, DenseDirections, AppliedPartials, AppliedSums, SumPieces>;
 
 /// One queue of work on a device. What is asked for happens in the order of the calls, but not before `wait` returns;
 /// until then whatever is read or written on the host must stay. One thread at a time.
@@ -217,6 +270,9 @@ public:
   /// C = alpha A'A + beta C or (not `transposed`) alpha AA' + beta C, lower triangle; n x n, inner dimension k.
   virtual void syrk(bool transposed, int n, int k, double alpha, const double* a, int lda, double beta, double* c,
                     int ldc) = 0;
+  /// C = alpha (AB' + BA') + C, lower triangle; n x n, inner dimension k.
+  virtual void syr2k(int n, int k, double alpha, const double* a, int lda, const double* b, int ldb, double* c,
+                     int ldc) = 0;
   /// C = A B with a symmetric m x m A given by its lower triangle; m x n.
   virtual void symm(int m, int n, const double* a, int lda, const double* b, int ldb, double* c, int ldc) = 0;
   /// C = op(A) B; m x n, inner dimension k.

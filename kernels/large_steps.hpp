@@ -119,10 +119,10 @@ BATCHLMM_FUNCTION inline void run_item(const ReadPanel& a, std::size_t item) {
 }
 
 BATCHLMM_FUNCTION inline void run_item(const Mirror& a, std::size_t item) {
-  const int O = a.m.q + a.m.p, row = static_cast<int>(item / O), column = static_cast<int>(item % O);
+  const int row = static_cast<int>(item / a.n), column = static_cast<int>(item % a.n);
   if (column < row)
-    a.s.cross[column + static_cast<std::ptrdiff_t>(row) * a.m.ld] =
-        a.s.cross[row + static_cast<std::ptrdiff_t>(column) * a.m.ld];
+    a.matrix[column + static_cast<std::ptrdiff_t>(row) * a.ld] =
+        a.matrix[row + static_cast<std::ptrdiff_t>(column) * a.ld];
 }
 
 BATCHLMM_FUNCTION inline void run_item(const Border& a, std::size_t item) {
@@ -221,6 +221,118 @@ BATCHLMM_FUNCTION inline void run_item(const LevelValues& a, std::size_t item) {
       a.out[(s + triangle(x, z)) * levels + j] = t;
     }
   }
+}
+
+/// tr(P E Q E') for symmetric P, Q and the directions E = e_i e_j' + e_j e_i' (or e_i e_i') and E' of (k, l).
+template <class P, class Q>
+BATCHLMM_FUNCTION inline double trace_of_directions(const P& p, const Q& q, int i, int j, int k, int l) {
+  double t = p(i, l) * q(j, k);
+  if (i != j) t += p(j, l) * q(i, k);
+  if (k != l) t += p(i, k) * q(j, l);
+  if (i != j && k != l) t += p(j, k) * q(i, l);
+  return t;
+}
+
+BATCHLMM_FUNCTION inline void run_item(const LevelTraces& a, std::size_t item) {
+  const std::ptrdiff_t j = static_cast<std::ptrdiff_t>(item), K = a.m.K, levels = a.m.levels;
+  const auto b = [at = a.s.b + j * K * K, K](int r, int c) { return at[c * K + r]; };
+  const auto d = [at = a.s.d + j * K * K, K](int r, int c) { return at[c * K + r]; };
+  for (int x = 0; x < a.m.streamed_parameters; ++x)
+    for (int z = 0; z <= x; ++z) {
+      const int i = a.m.row[x], k = a.m.column[x], l = a.m.row[z], n = a.m.column[z];
+      a.out[triangle(x, z) * levels + j] = trace_of_directions(d, b, i, k, l, n) +
+                                           trace_of_directions(b, d, i, k, l, n) -
+                                           trace_of_directions(b, b, i, k, l, n);
+    }
+}
+
+BATCHLMM_FUNCTION inline void run_item(const AddPairDerivatives& a, std::size_t item) {
+  const std::ptrdiff_t K = a.m.K;
+  const int i = a.m.row[a.parameter], k = a.m.column[a.parameter];
+  double sum = 0;
+  for (int pair = a.m.segment[item]; pair < a.m.segment[item + 1]; ++pair) {
+    const double *x = a.s.u + a.m.pair_a[pair] * K, *y = a.s.u + a.m.pair_b[pair] * K;
+    sum = fma(-x[i], y[k], sum);
+    if (i != k) sum = fma(-x[k], y[i], sum);
+  }
+  a.s.partial[item] = sum;
+}
+
+BATCHLMM_FUNCTION inline void run_item(const AddDerivative& a, std::size_t item) {
+  const int O = a.m.q + a.m.p, row = static_cast<int>(item % O), column = static_cast<int>(item / O);
+  if (column > row) return;
+  const std::ptrdiff_t t = static_cast<std::ptrdiff_t>(row) * (row + 1) / 2 + column;
+  double sum = 0;
+  for (int g = a.m.target_segment[t]; g < a.m.target_segment[t + 1]; ++g) sum += a.s.partial[g];
+  a.out[row + static_cast<std::ptrdiff_t>(column) * a.m.ld] = sum;
+}
+
+BATCHLMM_FUNCTION inline void run_item(const ProjectedBlocks& a, std::size_t item) {
+  const int q = a.m.q, row = static_cast<int>(item % q), column = static_cast<int>(item / q);
+  if (column > row) return;
+  const std::ptrdiff_t ld = a.m.ld, at = row + column * ld;
+  if (a.t_inverse == nullptr) {
+    a.out[at] = a.s.cross[at];
+    return;
+  }
+  const int first_row = a.m.block[row], rows = a.m.block_k[row], first_column = a.m.block[column],
+            columns = a.m.block_k[column];
+  const double *of_row = a.t_inverse + a.m.block_lambda[row] + (row - first_row) * rows,
+               *of_column = a.t_inverse + a.m.block_lambda[column] + (column - first_column) * columns;
+  double sum = first_row == first_column ? of_row[column - first_column] : 0.0;
+  for (int e = 0; e < columns; ++e) {
+    double t = 0;
+    for (int i = 0; i < rows; ++i) t = fma(of_row[i], a.s.factor[first_row + i + (first_column + e) * ld], t);
+    sum = fma(-of_column[e], t, sum);
+  }
+  a.out[at] = sum;
+}
+
+BATCHLMM_FUNCTION inline void run_item(const SubtractFromIdentity& a, std::size_t item) {
+  const int row = static_cast<int>(item % a.rows), column = static_cast<int>(item / a.rows);
+  double& x = a.matrix[row + static_cast<std::ptrdiff_t>(column) * a.ld];
+  x = (row == column ? 1.0 : 0.0) - x;
+}
+
+BATCHLMM_FUNCTION inline void run_item(const BlockProducts& a, std::size_t item) {
+  const int parameter = static_cast<int>(item / a.m.most_levels), level = static_cast<int>(item % a.m.most_levels);
+  double x = 0;
+  if (level < a.m.of_levels[parameter]) {
+    const int first = a.m.of_column[parameter] + level * a.m.of_k[parameter];
+    const double *p = a.a + static_cast<std::ptrdiff_t>(first + a.m.of_row[parameter]) * a.m.ld,
+                 *r = a.b + static_cast<std::ptrdiff_t>(first + a.m.of_col[parameter]) * a.m.ld;
+    for (int i = 0; i < a.rows; ++i) x = fma(p[i], r[i], x);
+  }
+  a.out[item] = x;
+}
+
+BATCHLMM_FUNCTION inline void run_item(const BlockTraces& a, std::size_t item) {
+  const int pair = static_cast<int>(item / a.m.most_levels), level = static_cast<int>(item % a.m.most_levels);
+  int x = 0;
+  while (triangle(x + 1, 0) <= pair) ++x;
+  const int z = pair - triangle(x, 0);
+  double sum = 0;
+  if (level < a.m.of_levels[z]) {
+    const int first = a.m.of_column[z] + level * a.m.of_k[z];
+    for (int l = 0; l < a.m.of_levels[x]; ++l) {
+      const int other = a.m.of_column[x] + l * a.m.of_k[x];
+      const auto block = [&](int r, int c) {
+        const std::ptrdiff_t i = other + r, k = first + c;
+        return i >= k ? a.q[i + k * a.m.ld] : a.q[k + i * a.m.ld];
+      };
+      sum += trace_of_directions(block, block, a.m.of_row[x], a.m.of_col[x], a.m.of_row[z], a.m.of_col[z]);
+    }
+  }
+  a.out[item] = sum;
+}
+
+BATCHLMM_FUNCTION inline void run_item(const TraceProducts& a, std::size_t item) {
+  const int column = static_cast<int>(item % a.n), begin = static_cast<int>(item / a.n) * a.piece,
+            end = begin + a.piece < a.n ? begin + a.piece : a.n;
+  double t = 0;
+  for (std::ptrdiff_t i = begin; i < end; ++i)
+    t = fma(a.a[i + static_cast<std::ptrdiff_t>(column) * a.ld], a.b[column + i * a.ld], t);
+  a.out[item] = t;
 }
 
 BATCHLMM_FUNCTION inline void run_item(const BlockValues& a, std::size_t item) {

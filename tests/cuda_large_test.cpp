@@ -45,6 +45,7 @@ void expect_the_same(const ModelMatrices& matrices, const Model& model, const st
   const CriterionValue e = expected->evaluate_with_information(lambda);
   const CriterionValue value = found->evaluate(lambda, false);
   const CriterionValue f = found->evaluate_with_information(lambda);
+  const CriterionValue exact = found->evaluate(lambda, true), e_exact = expected->evaluate(lambda, true);
   found->set_response(other);
   const CriterionValue doubled = found->evaluate_with_information(lambda);
   found->set_response(response);
@@ -58,6 +59,9 @@ void expect_the_same(const ModelMatrices& matrices, const Model& model, const st
   EXPECT_LT(relative_error(f.gradient, e.gradient), 1e-9);
   EXPECT_LT(relative_error(f.information, e.information), 1e-9);
   EXPECT_LT(relative_error(f.forms, e.forms), 1e-9);
+  EXPECT_EQ(exact.exact, e_exact.exact);
+  EXPECT_EQ(exact.gradient, f.gradient);
+  EXPECT_LT(relative_error(exact.hessian, e_exact.hessian), 1e-9);
   EXPECT_NEAR(doubled.r2, 4 * f.r2, 1e-11 * f.r2);
   EXPECT_LT(relative_error(again.gradient, f.gradient), 1e-10);
   EXPECT_LT(relative_error(found->beta(), expected->beta()), 1e-9);

@@ -72,6 +72,13 @@ public:
             int ldc) override {
     later([=] { dsyrk_("L", transposed ? "T" : "N", &n, &k, &alpha, a, &lda, &beta, c, &ldc); });
   }
+  void syr2k(int n, int k, double alpha, const double* a, int lda, const double* b, int ldb, double* c,
+             int ldc) override {
+    later([=] {
+      const double one = 1;
+      dsyr2k_("L", "N", &n, &k, &alpha, a, &lda, b, &ldb, &one, c, &ldc);
+    });
+  }
   void symm(int m, int n, const double* a, int lda, const double* b, int ldb, double* c, int ldc) override {
     later([=] {
       const double one = 1, zero = 0;

@@ -181,10 +181,9 @@ void LargeEngine::make_device_workers() const {
     const auto make = [](const Side& side, std::shared_ptr<const DeviceLargeModel>& constants,
                          const std::shared_ptr<kernels::LargeDevice>& device) -> std::unique_ptr<Criterion> {
       const Model& model = *side.model;
-      const auto on_cpu = [&model] { return make_criterion(model, model.matrices().y); };
-      if (!device_pays(model, side.cost)) return on_cpu();
+      if (!device_pays(model, side.cost)) return make_criterion(model, model.matrices().y);
       if (constants == nullptr) constants = std::make_shared<const DeviceLargeModel>(model, *device);
-      return make_device_large_criterion(constants, device, model.matrices().y, on_cpu);
+      return make_device_large_criterion(constants, device, model.matrices().y);
     };
     try {
       for (int w = 0; w < queues_a_device && bytes() <= left; ++w) {

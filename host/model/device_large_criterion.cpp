@@ -87,10 +87,16 @@ struct Derived {
     dense_forms = forms + s + products;
     applied = dense_forms + dense;
     gram = applied + dense * m;
-    size = gram + m * m;
+    // Of exact Hessians, after all others: between streamed terms within levels and by dense products, between dense
+    // terms, and between both (a row a streamed parameter).
+    level_traces = gram + m * m;
+    traces = level_traces + products;
+    dense_traces = traces + products;
+    mixed = dense_traces + pairs;
+    size = mixed + s * dense;
   }
-  int s, dense, m, products;
-  int gradient = 0, blocks, forms, dense_forms, applied, gram, size;
+  int s, dense, m, products, pairs = dense * (dense + 1) / 2;
+  int gradient = 0, blocks, forms, dense_forms, applied, gram, level_traces, traces, dense_traces, mixed, size;
 };
 
 /// The arrays of one criterion on its device.
@@ -103,6 +109,9 @@ struct Arrays {
   double *gradient = nullptr, *values = nullptr, *sums = nullptr;  ///< of the levels, and their sums by pieces
   double *blocks = nullptr, *block_sums = nullptr;                 ///< of the dense terms' diagonal blocks
   double *projected = nullptr, *panel = nullptr, *phi_panel = nullptr;
+  double* t_inverse = nullptr;                           ///< as lambda
+  double *work = nullptr, *p = nullptr, *psi = nullptr;  ///< of exact Hessians
+  std::vector<double*> derivative;                       ///< dGamma Phi
   int* info = nullptr;
 };
 
@@ -136,12 +145,20 @@ Arrays lay_out(const DeviceLargeModel& model, Layout& layout) {
   a.gradient = layout.take(levels * derived.s);
   a.values = layout.take(levels * level_rows);
   a.sums = layout.take(pieces(c.levels) * level_rows);
-  a.blocks = layout.take(static_cast<std::size_t>(c.most_levels) * derived.dense);
-  a.block_sums = layout.take(static_cast<std::size_t>(pieces(c.most_levels)) * derived.dense);
+  // One a level for the blocks, or a pair of dense parameters, or a column and piece of its rows.
+  const std::size_t most_rows = model.exact() ? std::max(derived.pairs, derived.dense) : derived.dense,
+                    traces = model.exact() ? N * pieces(static_cast<int>(N)) : 0;
+  a.blocks = layout.take(std::max(c.most_levels * most_rows, traces));
+  a.block_sums = layout.take(std::max(pieces(c.most_levels) * most_rows, traces / segment_length + 1));
   a.projected = layout.take(ld * derived.m);
   if (!model.panels().empty()) {
     a.panel = layout.take(ld * K * model.panel_levels());
     a.phi_panel = layout.take(ld * K * model.panel_levels());
+  }
+  if (model.exact()) {
+    a.t_inverse = layout.take(shape.lambdas);
+    for (double** to : {&a.work, &a.p, &a.psi}) *to = layout.take(ld * N);
+    for (int x = 0; x < derived.s; ++x) a.derivative.push_back(layout.take(ld * N));
   }
   a.info = layout.take<int>(1);
   s.lambda = a.parameters;
@@ -153,7 +170,7 @@ Arrays lay_out(const DeviceLargeModel& model, Layout& layout) {
 
 /// What the host and the device exchange, in memory of the host.
 struct Exchange {
-  double *parameters, *response, *factored, *derived, *v, *ly, *response_square;
+  double *parameters, *response, *factored, *derived, *v, *ly, *response_square, *t_inverse;
   int* info;
 };
 
@@ -168,6 +185,7 @@ Exchange exchange(const DeviceLargeModel& model, Layout& layout) {
   e.v = layout.take(c.q + c.p + 1);
   e.ly = layout.take(c.q + c.p);
   e.response_square = layout.take(1);
+  e.t_inverse = layout.take(s.lambdas);
   e.info = layout.take<int>(1);
   return e;
 }
@@ -175,15 +193,18 @@ Exchange exchange(const DeviceLargeModel& model, Layout& layout) {
 class DeviceLargeCriterion final : public Criterion {
 public:
   DeviceLargeCriterion(std::shared_ptr<const DeviceLargeModel> model, std::shared_ptr<k::LargeDevice> device,
-                       const VectorXd& y, std::function<std::unique_ptr<Criterion>()> exact)
+                       const VectorXd& y)
       : device_model_(std::move(model)),
         device_(std::move(device)),
-        make_exact_(std::move(exact)),
         shape_(device_model_->model().shape()),
         c_(device_model_->constants()),
         O_(c_.q + c_.p),
         N_(O_ + 1),
         derived_(c_) {
+    for (int x = 0; x < derived_.s; ++x) {
+      const int column = shape_.term[shape_.parameter_term[x]].column;
+      direction_.push_back({column + shape_.parameter_row[x], column + shape_.parameter_column[x]});
+    }
     Layout there(nullptr), here(nullptr);
     (void)lay_out(*device_model_, there);
     (void)exchange(*device_model_, here);
@@ -203,27 +224,21 @@ public:
     return {n * n * n * (1.0 / 6 + 0.5 + 0.5), device_model_->criterion_bytes()};
   }
   CriterionValue evaluate(const std::vector<double>& lambda, bool derivatives) override {
-    if (!derivatives || !make_exact_) return evaluate_here(lambda, derivatives);
-    if (!exact_) exact_ = make_exact_();
-    exact_->set_response(response_);
-    last_ = exact_.get();
-    return exact_->evaluate(lambda, true);
+    return evaluate(lambda, derivatives, derivatives && device_model_->exact());
   }
   CriterionValue evaluate_with_information(const std::vector<double>& lambda) override {
-    return evaluate_here(lambda, true);
+    return evaluate(lambda, true, false);
   }
   void set_response(const std::vector<double>& response) override {
     response_ = response;
     response_is_new_ = true;
   }
-  [[nodiscard]] VectorXd beta() const override { return last_ != nullptr ? last_->beta() : beta_; }
-  [[nodiscard]] MatrixXd x_information() const override {
-    return last_ != nullptr ? last_->x_information() : MatrixXd(x_factor_ * x_factor_.transpose());
-  }
+  [[nodiscard]] VectorXd beta() const override { return beta_; }
+  [[nodiscard]] MatrixXd x_information() const override { return x_factor_ * x_factor_.transpose(); }
   [[nodiscard]] MatrixXd modes(int b) const override;
 
 private:
-  CriterionValue evaluate_here(const std::vector<double>& lambda, bool derivatives);
+  CriterionValue evaluate(const std::vector<double>& lambda, bool derivatives, bool exact);
   void run(const k::LargeStep& step, std::size_t items) {
     if (items > 0) device_->run(step, items);
   }
@@ -237,14 +252,17 @@ private:
   /// Calls f(count, panel) with the panels of the wide levels' `values`.
   template <class F>
   void through_panels(const double* values, const F& f);
+  /// The exact Hessian's traces to `derived`, after `invert`.
+  void trace_products();
+  /// dGamma of a streamed parameter to `work`.
+  void derive_cross(int parameter);
   /// From `derived` and what the host knows of X.
-  void finish(CriterionValue& value) const;
+  void finish(bool exact, CriterionValue& value) const;
+  void add_traces(MatrixXd& hessian) const;
+  [[nodiscard]] int phi_columns() const { return shape_.reml ? O_ : c_.q; }  ///< ML: Phi is zero on X
 
   std::shared_ptr<const DeviceLargeModel> device_model_;
   std::shared_ptr<k::LargeDevice> device_;
-  std::function<std::unique_ptr<Criterion>()> make_exact_;
-  std::unique_ptr<Criterion> exact_;
-  Criterion* last_ = nullptr;  ///< that the last evaluation with derivatives was made by; null: this one
   const k::Shape& shape_;
   const k::LargeConstants& c_;
   int O_, N_;
@@ -254,6 +272,11 @@ private:
   Exchange e_;
   std::vector<double> response_;
   bool response_is_new_ = true;
+  /// A streamed parameter's entry of T, in the columns of a level.
+  struct Direction {
+    int i, j;
+  };
+  std::vector<Direction> direction_;
   std::vector<MatrixXd> lambda_, t_inverse_;
   bool regular_ = false;             ///< T of the dense terms is well away from singular: t_inverse_ holds
   std::vector<double> kept_lambda_;  ///< where the factors, W and the traces are; empty: nowhere
@@ -305,7 +328,7 @@ void DeviceLargeCriterion::factor() {
     through_panels(s.f, [&](int columns, const k::ReadPanel&, int) {
       device_->syrk(false, O_, columns, 1, a_.panel, c_.ld, 1, s.cross, c_.ld);
     });
-    run(k::Mirror{c_, s}, static_cast<std::size_t>(O_) * O_);
+    run(k::Mirror{s.cross, O_, c_.ld}, static_cast<std::size_t>(O_) * O_);
   }
   run(k::Border{c_, s}, square);
   device_->potrf(N_, s.factor, c_.ld, a_.info);
@@ -326,11 +349,17 @@ void DeviceLargeCriterion::solve_response() {
 /// W, the diagonal blocks of the dense terms, Phi and the levels' traces.
 void DeviceLargeCriterion::invert() {
   const k::LargeState& s = a_.state;
+  if (regular_ && a_.t_inverse != nullptr) {
+    for (int b = 0; b < shape_.terms; ++b)
+      if (shape_.term[b].stage > 0)
+        std::copy_n(t_inverse_[b].data(), t_inverse_[b].size(), e_.t_inverse + shape_.term[b].lambda);
+    device_->upload(a_.t_inverse, e_.t_inverse, shape_.lambdas * sizeof(double));
+  }
   if (O_ == 0) {
     trace_levels(0);
     return;
   }
-  const int columns = shape_.reml ? O_ : c_.q;  // of Phi; ML: zero on X
+  const int columns = phi_columns();
   run(k::StartInverse{c_, s}, static_cast<std::size_t>(O_) * O_);
   device_->trsm(O_, O_, s.factor, c_.ld, s.inverse, c_.ld);
   const std::size_t blocks = static_cast<std::size_t>(derived_.dense) * c_.most_levels;
@@ -352,6 +381,63 @@ void DeviceLargeCriterion::trace_levels(int columns) {
     read.columns = columns;
     run(read, entries);
   });
+}
+
+void DeviceLargeCriterion::derive_cross(int parameter) {
+  const k::LargeState& s = a_.state;
+  run(k::AddPairDerivatives{c_, s, parameter}, device_model_->response_segment());
+  run(k::AddDerivative{c_, s, a_.work}, static_cast<std::size_t>(O_) * O_);
+  const auto [i, j] = direction_[parameter];
+  through_panels(s.u, [&, i = i, j = j](int columns, const k::ReadPanel&, int) {
+    // Every K-th column of the panel is of one row of U.
+    const int step = c_.ld * c_.K, levels = columns / c_.K;
+    const double *of_i = a_.panel + static_cast<Index>(i) * c_.ld, *of_j = a_.panel + static_cast<Index>(j) * c_.ld;
+    if (i == j)
+      device_->syrk(false, O_, levels, -1, of_i, step, 1, a_.work, c_.ld);
+    else
+      device_->syr2k(O_, levels, -1, of_i, step, of_j, step, a_.work, c_.ld);
+  });
+}
+
+void DeviceLargeCriterion::trace_products() {
+  const k::LargeState& s = a_.state;
+  const int ld = c_.ld, q = c_.q, columns = phi_columns(), most = c_.most_levels;
+  double* const out = a_.derived;
+  const std::size_t blocks = static_cast<std::size_t>(derived_.dense) * most;
+  run(k::LevelTraces{c_, s, a_.values}, c_.levels);
+  sum_rows(a_.values, derived_.products, c_.levels, a_.sums, out + derived_.level_traces);
+  if (columns == 0) {
+    device_->zero(out + derived_.traces, sizeof(double) * derived_.products);
+    return;
+  }
+  run(k::Mirror{s.factor, columns, ld}, static_cast<std::size_t>(columns) * columns);
+  if (q > 0) {
+    run(k::ProjectedBlocks{c_, s, regular_ ? a_.t_inverse : nullptr, a_.work}, static_cast<std::size_t>(q) * q);
+    if (!regular_) {
+      // Q_11 = G - P'P and Psi = I - W'P.
+      device_->gemm(false, columns, q, columns, s.inverse, ld, s.cross, ld, a_.p, ld);
+      device_->syrk(true, q, columns, -1, a_.p, ld, 1, a_.work, ld);
+      device_->gemm(true, columns, q, columns, s.inverse, ld, a_.p, ld, a_.psi, ld);
+      run(k::SubtractFromIdentity{a_.psi, columns, ld}, static_cast<std::size_t>(columns) * q);
+    }
+    run(k::BlockTraces{c_, a_.work, a_.blocks}, static_cast<std::size_t>(derived_.pairs) * most);
+    sum_rows(a_.blocks, derived_.pairs, most, a_.block_sums, out + derived_.dense_traces);
+  }
+  for (int x = 0; x < derived_.s; ++x) {
+    derive_cross(x);
+    device_->symm(columns, columns, a_.work, ld, s.factor, ld, a_.derivative[x], ld);
+    if (q > 0 && regular_) run(k::BlockProducts{c_, s.factor, a_.derivative[x], columns, a_.blocks}, blocks);
+    if (q > 0 && !regular_) {
+      device_->symm(columns, q, a_.work, ld, a_.psi, ld, a_.p, ld);
+      run(k::BlockProducts{c_, a_.psi, a_.p, columns, a_.blocks}, blocks);
+    }
+    if (q > 0) sum_rows(a_.blocks, derived_.dense, most, a_.block_sums, out + derived_.mixed + x * derived_.dense);
+    for (int z = 0; z <= x; ++z) {
+      const int items = columns * pieces(columns);
+      run(k::TraceProducts{a_.derivative[x], a_.derivative[z], columns, ld, segment_length, a_.blocks}, items);
+      sum_rows(a_.blocks, 1, items, a_.block_sums, out + derived_.traces + k::triangle(x, z));
+    }
+  }
 }
 
 void DeviceLargeCriterion::sum_rows(const double* from, int rows, int n, double* partial, double* to) {
@@ -387,16 +473,15 @@ void DeviceLargeCriterion::differentiate(bool traces) {
   device_->download(e_.v, s.v, O_ * sizeof(double));
 }
 
-CriterionValue DeviceLargeCriterion::evaluate_here(const std::vector<double>& lambda, bool derivatives) {
+CriterionValue DeviceLargeCriterion::evaluate(const std::vector<double>& lambda, bool derivatives, bool exact) {
   CriterionValue value;
   value.deviance = 1e300;
   if (derivatives) {
-    last_ = nullptr;
     value.gradient = VectorXd::Zero(derived_.m);
     value.hessian = MatrixXd::Zero(derived_.m, derived_.m);
     value.information = MatrixXd::Zero(derived_.m, derived_.m);
   }
-  const bool kept = derivatives && kept_lambda_ == lambda;
+  const bool kept = derivatives && !exact && kept_lambda_ == lambda;
   if (!kept) kept_lambda_.clear();
   upload(lambda);
   if (kept) {
@@ -433,19 +518,20 @@ CriterionValue DeviceLargeCriterion::evaluate_here(const std::vector<double>& la
   if (!std::isfinite(deviance)) return value;
   if (derivatives && !kept) {
     invert();
+    if (exact) trace_products();
     differentiate(true);
     device_->wait();
   }
   value.deviance = deviance;
   value.ok = true;
   if (!derivatives) return value;
-  finish(value);
+  finish(exact, value);
   beta_ = -Eigen::Map<const VectorXd>(e_.v + c_.q, c_.p);
   kept_lambda_ = lambda;
   return value;
 }
 
-void DeviceLargeCriterion::finish(CriterionValue& value) const {
+void DeviceLargeCriterion::finish(bool exact, CriterionValue& value) const {
   const Derived& d = derived_;
   const double n_over_r2 = shape_.degrees / value.r2;
   VectorXd forms(d.m), gradient(d.m);
@@ -472,14 +558,41 @@ void DeviceLargeCriterion::finish(CriterionValue& value) const {
   products = MatrixXd(products.selfadjointView<Eigen::Lower>());
   if (O_ > 0) products -= Eigen::Map<const MatrixXd>(e_.derived + d.gram, d.m, d.m);
   value.gradient = gradient - n_over_r2 * forms;
-  value.information = n_over_r2 * products - (n_over_r2 / value.r2) * forms * forms.transpose();
+  const MatrixXd squares = (n_over_r2 / value.r2) * forms * forms.transpose();
+  value.information = n_over_r2 * products - squares;
   value.hessian = value.information;
-  value.exact = false;
+  value.exact = exact;
+  if (exact) {
+    value.hessian = 2 * n_over_r2 * products - squares;
+    add_traces(value.hessian);
+  }
   value.forms = forms;
 }
 
+void DeviceLargeCriterion::add_traces(MatrixXd& hessian) const {
+  const Derived& d = derived_;
+  MatrixXd traces = MatrixXd::Zero(d.m, d.m);
+  for (int x = 0; x < d.s; ++x)
+    for (int z = 0; z <= x; ++z)
+      traces(x, z) = e_.derived[d.level_traces + k::triangle(x, z)] - e_.derived[d.traces + k::triangle(x, z)];
+  for (int x = 0; x < d.dense; ++x)
+    for (int z = 0; z <= x; ++z) traces(d.s + x, d.s + z) = -e_.derived[d.dense_traces + k::triangle(x, z)];
+  for (int x = 0; x < d.s; ++x)
+    for (int b = 0; b < shape_.terms; ++b) {
+      const k::TermShape& term = shape_.term[b];
+      if (term.stage == 0) continue;
+      const double* sums = e_.derived + d.mixed + x * d.dense + term.parameter - d.s;
+      MatrixXd block(term.k, term.k);
+      for (int i = 0; i < term.k; ++i)
+        for (int j = 0; j <= i; ++j) block(i, j) = block(j, i) = sums[k::triangle(i, j)];
+      if (regular_) block = t_inverse_[b] * block * t_inverse_[b];
+      for (int i = 0; i < term.k; ++i)
+        for (int j = 0; j <= i; ++j) traces(term.parameter + k::triangle(i, j), x) = (i == j ? 1 : 2) * block(i, j);
+    }
+  hessian += MatrixXd(traces.selfadjointView<Eigen::Lower>());
+}
+
 MatrixXd DeviceLargeCriterion::modes(int b) const {
-  if (last_ != nullptr) return last_->modes(b);
   const k::TermShape& term = shape_.term[b];
   const int length = term.stage > 0 ? c_.q : c_.levels * c_.K;
   std::vector<double> all(length);
@@ -495,7 +608,8 @@ MatrixXd DeviceLargeCriterion::modes(int b) const {
 
 /// The levels whose products are added by matrix algebra: those with many columns, and as many more as it takes to
 /// list no more than `most_pairs`.
-std::vector<unsigned char> find_wide_levels(const std::vector<int>& first, int columns, const DeviceLargeOptions& options) {
+std::vector<unsigned char> find_wide_levels(const std::vector<int>& first, int columns,
+                                            const DeviceLargeOptions& options) {
   const std::size_t levels = first.size() - 1;
   std::vector<unsigned char> wide(levels, 0);
   std::vector<std::size_t> by_length(levels);
@@ -643,6 +757,9 @@ DeviceLargeModel::DeviceLargeModel(const Model& model, k::LargeDevice& device, c
     }
   }
 
+  const double q = c.q;
+  exact_ = 4.0 * (c.streamed_parameters + 1) * q * q * q <= options.largest_exact_hessian;
+
   Constants constants;
   constants.add(row, c.row);
   constants.add(column, c.column);
@@ -681,9 +798,8 @@ double DeviceLargeModel::criterion_bytes() const {
 }
 
 std::unique_ptr<Criterion> make_device_large_criterion(std::shared_ptr<const DeviceLargeModel> model,
-                                                       std::shared_ptr<k::LargeDevice> device, const VectorXd& y,
-                                                       std::function<std::unique_ptr<Criterion>()> exact) {
-  return std::make_unique<DeviceLargeCriterion>(std::move(model), std::move(device), y, std::move(exact));
+                                                       std::shared_ptr<k::LargeDevice> device, const VectorXd& y) {
+  return std::make_unique<DeviceLargeCriterion>(std::move(model), std::move(device), y);
 }
 
 }  // namespace batchlmm

@@ -10,8 +10,8 @@
 /// kernels inside the factorization and the solve, which several queues at a time hide.
 #pragma once
 
-#include <functional>
 #include <memory>
+#include <vector>
 
 #include "host/model/criterion.hpp"
 #include "kernels/large_device.hpp"
@@ -25,6 +25,8 @@ struct DeviceLargeOptions {
   /// columns are added by matrix products, too.
   double most_pairs = 1 << 26;
   int panel_levels = 256;  ///< levels that are added by one matrix product
+  /// As LargeOptions'.
+  double largest_exact_hessian = 2.5e11;
 };
 
 /// What is constant of a model, in a device's memory. All criteria on the device share it.
@@ -43,6 +45,8 @@ public:
   [[nodiscard]] int wide_levels() const { return wide_levels_; }
   [[nodiscard]] int panel_levels() const { return panel_levels_; }
   [[nodiscard]] const std::vector<int>& panels() const { return panels_; }
+  /// Exact Hessians are affordable.
+  [[nodiscard]] bool exact() const { return exact_; }
   /// Bytes of device memory that a criterion takes.
   [[nodiscard]] double criterion_bytes() const;
 
@@ -51,17 +55,16 @@ private:
   kernels::LargeConstants constants_;
   std::shared_ptr<std::byte> memory_;
   int segments_ = 0, response_segment_ = 0, column_segments_ = 0, wide_levels_ = 0, panel_levels_ = 0;
+  bool exact_ = false;
   std::vector<int> panels_;
 };
 
-/// Deviance and derivatives as LargeCriterion's; the Hessian is the average information, `exact` is false.
+/// Deviance and derivatives as LargeCriterion's. An exact Hessian takes O^3 multiply-adds more for each parameter of
+/// the streamed terms.
 /// @param device  its queue for this criterion, which other criteria may share: one thread at a time
-/// @param exact   makes the criterion that evaluates exact Hessians, when the first one is asked for; may be empty:
-/// then `evaluate` with derivatives gives the average information, too
 /// @throws DeviceMemoryError
 std::unique_ptr<Criterion> make_device_large_criterion(std::shared_ptr<const DeviceLargeModel> model,
                                                        std::shared_ptr<kernels::LargeDevice> device,
-                                                       const Eigen::VectorXd& y,
-                                                       std::function<std::unique_ptr<Criterion>()> exact = {});
+                                                       const Eigen::VectorXd& y);
 
 }  // namespace batchlmm
