@@ -36,10 +36,10 @@ ReplicateSummary Bootstrap::run(const BootstrapRun& run) const {
   // Indices go up to the largest number: nothing is added to the last one.
   const std::uint64_t last = run.first + run.count, first_chunk = run.first / length,
                       end_chunk = last / length + (last % length != 0 ? 1 : 0);
+  // A device takes as many calls of the engine at a time as it has places for.
+  const int workers = run.backend.cuda ? engine().device_workers() : run.threads;
   const int threads =
-      run.backend.cuda
-          ? 1
-          : static_cast<int>(std::min<std::uint64_t>(static_cast<std::uint64_t>(run.threads), end_chunk - first_chunk));
+      static_cast<int>(std::min<std::uint64_t>(static_cast<std::uint64_t>(workers), end_chunk - first_chunk));
   if (!run.backend.cuda)
     require_memory(threads * engine().thread_bytes(),
                    fmt::format("the bootstrap of \"{}\" on {} threads", full_.matrices().formula, threads));
