@@ -1,6 +1,6 @@
 // Replicates fitted on interpolants, for lanes of one instruction set; compiled once for each.
 #include "kernels/cpu.hpp"
-#include "kernels/interpolant.hpp"
+#include "kernels/interpolant_fit.hpp"
 #include "kernels/tile.hpp"
 
 namespace batchlmm::kernels {
@@ -10,40 +10,32 @@ namespace {
 template <class V>
 struct InterpolantTile {
   explicit InterpolantTile(const Interpolant& t) {
-    memory = aligned_array<V>(lay_out<V>(t, nullptr, arrays));
-    lay_out<V>(t, memory.get(), arrays);
+    Arena<V*> count{nullptr};
+    lay_out(t, count);
+    memory = aligned_array<V>(count.used);
+    Arena<V*> arena{memory.get()};
+    lay_out(t, arena);
+  }
+  void lay_out(const Interpolant& t, Arena<V*>& arena) {
+    tabulate = make_tabulate_scratch(t, arena);
+    table = make_interpolant_table(t, arena);
+    fit = make_interpolant_scratch(t, arena);
   }
   Aligned<V> memory;
-  InterpolantMemory<V> arrays;
+  TabulateScratch<V*> tabulate;
+  InterpolantTable<V*> table;
+  InterpolantScratch<V*> fit;
 };
 
-/// Writes lane l's optimum as item i's result.
-/// @return false where it does not serve
+/// @param model  0: the smaller one of the table, 1: the larger
+/// @param start  null, or an optimum of a model inside this one
 template <class V>
-bool record_interpolant(const Shape& s, const Interpolant& t, const InterpolantOptimum<V>& optimum, const V* rho, int l,
-                        std::uint64_t i, const FitResults& r) {
-  std::uint32_t boundary = 0;
-  for (int level = 0; level < t.levels; ++level) {
-    const int b = t.level[level].term;
-    const double lambda = square_root(lane(rho[level], l));
-    r.lambda[i * s.lambdas + s.term[b].lambda] = lambda;
-    if (lambda < singular_tolerance) boundary |= 1u << b;
-  }
-  r.status[i] = boundary != 0 ? fit_boundary : fit_converged;
-  r.deviance[i] = lane(optimum.value, l) + t.constant;
-  if (r.boundary != nullptr) r.boundary[i] = boundary;
-  if (r.evaluations != nullptr) r.evaluations[i] = static_cast<std::uint16_t>(lane(optimum.evaluations, l));
-  return lane(optimum.reached, l) && std::isfinite(r.deviance[i]);
-}
-
-template <class V>
-void variance_ratios(const Interpolant& t, const InterpolantOptimum<V>& optimum, V* rho) {
-  for (int level = 0; level < t.levels; ++level) {
-    const InterpolantLevel& from = t.level[level];
-    const V x = optimum.u[level] * V(0.25 * from.upper), inverse = V(1.0 / from.scale);
-    const V ratio = from.logarithmic ? exponential(x) - V(1.0) : x / (V(1.0) - x);
-    rho[level] = maximum(ratio * inverse, V(0.0));
-  }
+InterpolantOptimum<V> fit_tile(const InterpolantJob& job, const Interpolant& t, int model,
+                               const InterpolantTile<V>& tile, const InterpolantOptimum<V>* start) {
+  return with_levels(t.levels, [&](auto levels) {
+    return fit_interpolant<decltype(levels)::value, V>(t, tile.table.phi[model], job.finish, tile.fit,
+                                                       start == nullptr ? nullptr : start->u);
+  });
 }
 
 template <class V>
@@ -66,26 +58,23 @@ void interpolate_chunk(const InterpolantJob& job, const InterpolantChunk& also, 
                       scratch, scratch + full.columns());
     // With equal random effects both models' statistics are in the full's response vector.
     const V* response = job.same_random_effects ? full_response : null_response;
-    tabulate<V>(job.null, response, null_tile.arrays);
-    const InterpolantOptimum<V> smaller = fit_interpolant<V>(job.null, 0, job.finish, null_tile.arrays, nullptr);
-    V null_rho[max_interpolated], full_rho[max_interpolated];
-    variance_ratios<V>(job.null, smaller, null_rho);
+    tabulate<V>(job.null, response, null_tile.tabulate, null_tile.table);
+    const InterpolantOptimum<V> smaller = fit_tile<V>(job, job.null, 0, null_tile, nullptr);
     InterpolantOptimum<V> larger = smaller;
     const Interpolant& full_table = job.same_random_effects ? job.null : job.full;
     if (!refit) {
       if (job.same_random_effects) {
-        larger = fit_interpolant<V>(job.null, 1, job.finish, null_tile.arrays, &smaller);
+        larger = fit_tile<V>(job, job.null, 1, null_tile, &smaller);
       } else {
-        tabulate<V>(job.full, full_response, full_tile->arrays);
-        larger = fit_interpolant<V>(job.full, 0, job.finish, full_tile->arrays, nullptr);
+        tabulate<V>(job.full, full_response, full_tile->tabulate, full_tile->table);
+        larger = fit_tile<V>(job, job.full, 0, *full_tile, nullptr);
       }
-      variance_ratios<V>(full_table, larger, full_rho);
     }
     for (int l = 0; l < width && begin + l < chunk.count; ++l) {
       const std::uint64_t i = begin + l;
-      bool serves = record_interpolant<V>(null, job.null, smaller, null_rho, l, i, chunk.null);
+      bool serves = record_interpolant<V>(null, job.null, smaller, l, i, chunk.null);
       if (!refit) {
-        serves = record_interpolant<V>(full, full_table, larger, full_rho, l, i, chunk.full) && serves;
+        serves = record_interpolant<V>(full, full_table, larger, l, i, chunk.full) && serves;
         // The full model holds the null.
         serves = serves && chunk.full.deviance[i] <= chunk.null.deviance[i] + 1e-8;
       }

@@ -14,7 +14,7 @@
 
 #include "batchlmm/error.hpp"
 #include "kernels/cpu.hpp"
-#include "kernels/interpolant.hpp"
+#include "kernels/interpolant_fit.hpp"
 
 namespace batchlmm {
 namespace {
@@ -131,11 +131,33 @@ int coefficients_needed(const std::vector<double>& series, double accuracy) {
 
 using RowMajor = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
-kernels::InterpolantMemory<double> double_memory(const kernels::Interpolant& t, std::vector<double>& memory) {
-  kernels::InterpolantMemory<double> arrays;
-  memory.assign(kernels::lay_out<double>(t, nullptr, arrays), 0.0);
-  kernels::lay_out<double>(t, memory.data(), arrays);
-  return arrays;
+/// The kernels' arrays for one response at a time.
+struct OneResponse {
+  explicit OneResponse(const kernels::Interpolant& t) {
+    kernels::Arena<double*> count{nullptr};
+    lay_out(t, count);
+    memory.assign(count.used, 0.0);
+    kernels::Arena<double*> arena{memory.data()};
+    lay_out(t, arena);
+  }
+  void lay_out(const kernels::Interpolant& t, kernels::Arena<double*>& arena) {
+    tabulate = kernels::make_tabulate_scratch(t, arena);
+    table = kernels::make_interpolant_table(t, arena);
+    fit = kernels::make_interpolant_scratch(t, arena);
+  }
+  std::vector<double> memory;
+  kernels::TabulateScratch<double*> tabulate;
+  kernels::InterpolantTable<double*> table;
+  kernels::InterpolantScratch<double*> fit;
+};
+
+/// The deviance by the interpolant phi, less the model's constant.
+double interpolated_deviance(const kernels::Interpolant& t, double* phi, const double* u, const OneResponse& w) {
+  return kernels::with_levels(t.levels, [&](auto levels) {
+    constexpr int L = decltype(levels)::value;
+    const double value = kernels::interpolate_phi<L, double>(t, phi, u, w.fit).value;
+    return t.degrees * std::log(value) + kernels::leading_part<L, double>(t, u, w.fit.basis[0]).value;
+  });
 }
 
 }  // namespace
@@ -720,15 +742,14 @@ std::vector<int> SharedFactorization::nodes_needed(const std::vector<std::vector
 
 std::vector<std::vector<double>> SharedFactorization::largest_coefficients(
     const std::vector<std::vector<double>>& responses) const {
-  std::vector<double> memory;
-  const kernels::InterpolantMemory<double> arrays = double_memory(interpolant_, memory);
+  const OneResponse one(interpolant_);
   const kernels::InterpolantGrid grid(interpolant_);
   Series series;
   for (const Level& level : levels_) series.emplace_back(level.nodes, 0.0);
   for (const std::vector<double>& response : responses) {
-    kernels::tabulate<double>(interpolant_, response.data(), arrays);
+    kernels::tabulate<double>(interpolant_, response.data(), one.tabulate, one.table);
     for (int model = 0; model < (tested() > 0 ? 2 : 1); ++model) {
-      const Eigen::Map<const RowMajor> phi(arrays.phi[model], grid.rows, grid.stride);
+      const Eigen::Map<const RowMajor> phi(one.table.phi[model], grid.rows, grid.stride);
       const auto nodes = phi.topLeftCorner(grid.node_rows, grid.nodes);
       raise_coefficients(nodes, interpolant_.degrees / nodes.minCoeff(), series);
     }
@@ -740,23 +761,23 @@ double SharedFactorization::measure_error(const std::vector<std::vector<double>>
   const kernels::Shape& s = model_.shape();
   const kernels::Interpolant& t = interpolant_;
   const int model = tested() > 0 ? 1 : 0;
-  std::vector<double> memory, scratch(kernels::cpu_kernels().scratch(s)), lambda(s.lambdas);
-  const kernels::InterpolantMemory<double> arrays = double_memory(t, memory);
+  std::vector<double> scratch(kernels::cpu_kernels().scratch(s)), lambda(s.lambdas);
+  const OneResponse one(t);
+  double* const phi = one.table.phi[model];
   std::mt19937_64 generator(7);
   double worst = 0;
   for (const std::vector<double>& response : responses) {
-    kernels::tabulate<double>(t, response.data(), arrays);
-    const kernels::InterpolantOptimum<double> optimum =
-        kernels::fit_interpolant<double>(t, model, 1e-7, arrays, nullptr);
+    kernels::tabulate<double>(t, response.data(), one.tabulate, one.table);
+    const kernels::InterpolantOptimum<double> optimum = kernels::with_levels(t.levels, [&](auto levels) {
+      return kernels::fit_interpolant<decltype(levels)::value, double>(t, phi, 1e-7, one.fit, nullptr);
+    });
     for (int point = 0; point < 8; ++point) {
       double u[kernels::max_interpolated];
       for (int l = 0; l < t.levels; ++l) {
         u[l] = point == 0 ? optimum.u[l] : 4 * static_cast<double>(generator() >> 11) * 0x1p-53;
         lambda[s.term[t.level[l].term].lambda] = std::sqrt(std::max(levels_[l].ratio_at(u[l]), 0.0));
       }
-      const double value =
-          t.degrees * std::log(kernels::interpolate_phi<double>(t, arrays.phi[model], u, arrays).value) +
-          kernels::leading_part<double>(t, u, arrays.basis[0]).value + t.constant;
+      const double value = interpolated_deviance(t, phi, u, one) + t.constant;
       const double exact = kernels::cpu_kernels()
                                .evaluate(s, model_.design(), response.data(), lambda.data(), scratch.data(), false)
                                .deviance;
