@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string>
 
+#include "kernels/interpolant_job.hpp"
 #include "kernels/jobs.hpp"
 
 namespace batchlmm::kernels {
@@ -26,7 +27,12 @@ int cuda_slots();
 /// DeviceLost where the device is of no more use.
 void cuda_fit(const FitJob& job);
 void cuda_bootstrap(const BootstrapJob& job, BootstrapChunk& chunk);
+/// Draws a chunk's replicates and fits them on interpolants.
+/// @param parameters  beta and r^2 are wanted too
+/// @param refused     chunk.count: 1 where the interpolant does not serve and the results are void
+void cuda_interpolate(const InterpolantJob& job, bool parameters, std::uint8_t* refused, BootstrapChunk& chunk);
 /// Replicates that one call should hold to fill the device within a share of its free memory.
 std::uint64_t cuda_chunk_length(const BootstrapJob& job);
+std::uint64_t cuda_interpolant_chunk_length(const InterpolantJob& job);
 
 }  // namespace batchlmm::kernels

@@ -14,6 +14,8 @@
 
 #include <cstddef>
 
+#include "kernels/one_lane.hpp"
+#include "kernels/one_lane_interpolant.hpp"
 #include "kernels/one_lane_strata.hpp"
 
 namespace batchlmm::kernels {
@@ -49,6 +51,11 @@ void launch(const CudaQueue& queue, const StrataDrawArguments& a);
 /// fit_strata_one_lane on a.fit.threads threads.
 void launch(const CudaQueue& queue, const StrataFitArguments& a);
 std::size_t resident_workers(const StrataFamily& family);
+/// tabulate_one_lane of a.level, fit_interpolant_one_lane of a.table.levels, on a.threads threads.
+void launch(const CudaQueue& queue, const TabulateArguments& a);
+void launch(const CudaQueue& queue, const InterpolantFitArguments& a);
+std::size_t resident_workers(const TabulateFamily& family);
+std::size_t resident_workers(const InterpolantFamily& family);
 
 /// The kernel of one text; each is compiled in one .cu file (cuda_fit_kernel.hpp).
 template <class Text>

@@ -59,6 +59,7 @@ public:
     used_ += n * sizeof(T);
     return at;
   }
+  [[nodiscard]] std::size_t used() const { return used_; }
 
 private:
   std::byte* base_;

@@ -32,6 +32,7 @@ BATCHLMM_INLINE constexpr std::uint64_t whole_bundles(std::uint64_t items) {
 
 /// Arguments of the tabulation of one level. All pointers are the device's.
 struct TabulateArguments {
+  static constexpr const char* kernel = "tabulate_kernel";  ///< on a device, for messages
   Interpolant table;
   int level = 0;
   std::uint64_t items = 0;      ///< whole bundles
@@ -43,6 +44,7 @@ struct TabulateArguments {
 
 /// Arguments of fits on what is tabulated. All pointers are the device's.
 struct InterpolantFitArguments {
+  static constexpr const char* kernel = "fit_interpolant_kernel";
   Interpolant table;
   double finish = 0;
   Shape shape;                            ///< its terms are read only
@@ -56,6 +58,12 @@ struct InterpolantFitArguments {
   FitResults results;
   double* memory = nullptr;  ///< interpolant_memory() doubles a thread, element by element
   std::size_t threads = 0;
+};
+
+/// The kernels that tabulate, and those that fit on a number of levels.
+struct TabulateFamily {};
+struct InterpolantFamily {
+  int levels = 1;
 };
 
 inline namespace BATCHLMM_ISA {

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <memory>
 
+#include "kernels/device_interpolant.hpp"
 #include "kernels/device_strata.hpp"
 
 namespace batchlmm::oracle {
@@ -52,6 +53,23 @@ public:
   }
   void launch(const kernels::DrawArguments& a) {
     for (std::size_t t = 0; t < a.threads; ++t) kernels::draw_one_lane(a, t);
+  }
+  void launch(const kernels::TabulateArguments& a) {
+    check(a.memory, 8 * a.threads * kernels::tabulate_memory(a.table));
+    check(a.tabulated, 8 * a.items * kernels::interpolant_table_size(a.table));
+    check(a.response, 8 * a.items * a.table.response);
+    kernels::with_levels(a.level + 1, [&](auto levels) {
+      for (std::size_t t = 0; t < a.threads; ++t) kernels::tabulate_one_lane<decltype(levels)::value - 1>(a, t);
+    });
+  }
+  void launch(const kernels::InterpolantFitArguments& a) {
+    ++fits;
+    check(a.memory, 8 * a.threads * kernels::interpolant_memory(a.table));
+    check(a.phi, 8 * a.side_by_side * kernels::InterpolantGrid(a.table).size());
+    check(a.optimum, 8 * a.side_by_side * kernels::max_interpolated);
+    kernels::with_levels(a.table.levels, [&](auto levels) {
+      for (std::size_t t = 0; t < a.threads; ++t) kernels::fit_interpolant_one_lane<decltype(levels)::value>(a, t);
+    });
   }
   void launch(const kernels::FitArguments& a) {
     ++fits;

@@ -7,20 +7,17 @@
 #include <cstdint>
 #include <filesystem>
 #include <limits>
-#include <memory>
-#include <random>
 #include <string>
 #include <vector>
 
 #include "batchlmm/error.hpp"
 #include "host/batch/bootstrap.hpp"
-#include "host/batch/chunk_buffers.hpp"
-#include "host/batch/shared_factorization_engine.hpp"
 #include "host/data/read.hpp"
 #include "host/formula/formula.hpp"
 #include "host/inference/fit.hpp"
 #include "kernels/cpu.hpp"
 #include "kernels/interpolant.hpp"
+#include "tests/interpolant_cases.hpp"
 
 namespace batchlmm {
 namespace {
@@ -32,131 +29,10 @@ constexpr std::uint64_t thinned = 20;
 constexpr std::uint64_t thinned = 1;
 #endif
 
-/// A random design, row by row: grouping factors with scalar random effects, an intercept and further columns of X.
-class DesignBuilder {
-public:
-  explicit DesignBuilder(std::uint64_t seed) : generator_(seed), model_(std::make_shared<ModelMatrices>()) {}
-
-  [[nodiscard]] int pick(int n) { return static_cast<int>(generator_() % static_cast<std::uint64_t>(n)); }
-  [[nodiscard]] double normal() { return normal_(generator_); }
-  /// All combinations of two factors, without a share of the rows.
-  DesignBuilder& cross(int a, int b, double missing) {
-    levels_.resize(2);
-    for (int i = 0; i < a; ++i)
-      for (int j = 0; j < b; ++j)
-        // One row of every level stays.
-        if (i % b == j || j % a == i || pick(1000) >= 1000 * missing) {
-          levels_[0].push_back(i);
-          levels_[1].push_back(j);
-        }
-    return *this;
-  }
-  /// Two factors whose levels have from one to many rows.
-  DesignBuilder& skew(int a, int b, int rows) {
-    levels_.resize(2);
-    for (int i = 0; i < rows; ++i) {
-      const double u = pick(1000) / 1000.0, v = pick(1000) / 1000.0;
-      levels_[0].push_back(i < a ? i : static_cast<int>(a * u * u * u));
-      levels_[1].push_back(i < b ? i : static_cast<int>(b * v * v * v));
-    }
-    return *this;
-  }
-  DesignBuilder& factor(const std::vector<int>& level_of_row) {
-    levels_.push_back(level_of_row);
-    return *this;
-  }
-  [[nodiscard]] const std::vector<int>& levels(int f) const { return levels_[f]; }
-
-  /// @param slopes  a term of slopes on the first factor too, apart from the intercepts
-  std::shared_ptr<ModelMatrices> finish(int p, bool slopes = false) {
-    ModelMatrices& m = *model_;
-    const auto n = static_cast<Eigen::Index>(levels_[0].size());
-    m.formula = "random";
-    m.offset = Eigen::VectorXd::Zero(n);
-    m.X = Eigen::MatrixXd::NullaryExpr(n, p, [&] { return normal(); });
-    m.X.col(0).setOnes();
-    m.y = Eigen::VectorXd::NullaryExpr(n, [&] { return normal(); });
-    for (Eigen::Index i = 0; i < n; ++i) m.rows.push_back(static_cast<std::size_t>(i));
-    for (const std::vector<int>& of_row : levels_) {
-      RandomTerm term;
-      term.group = "factor " + std::to_string(m.random.size());
-      term.names = {"(Intercept)"};
-      term.level_of_row.assign(of_row.begin(), of_row.end());
-      for (int l = 0; l <= *std::max_element(of_row.begin(), of_row.end()); ++l)
-        term.levels.push_back(std::to_string(l));
-      term.z = Eigen::MatrixXd::Ones(n, 1);
-      m.random.push_back(term);
-    }
-    if (slopes) {
-      RandomTerm term = m.random.front();
-      term.names = {"slope"};
-      term.z = Eigen::MatrixXd::NullaryExpr(n, 1, [&] { return normal(); });
-      m.random.push_back(std::move(term));
-    }
-    return model_;
-  }
-
-private:
-  std::mt19937_64 generator_;
-  std::normal_distribution<double> normal_;
-  std::shared_ptr<ModelMatrices> model_;
-  std::vector<std::vector<int>> levels_;
-};
-
-std::shared_ptr<ModelMatrices> without_last_columns(const ModelMatrices& m, Eigen::Index count) {
-  auto smaller = std::make_shared<ModelMatrices>(m);
-  smaller->X = m.X.leftCols(m.X.cols() - count).eval();
-  return smaller;
-}
-std::shared_ptr<ModelMatrices> without_last_term(const ModelMatrices& m) {
-  auto smaller = std::make_shared<ModelMatrices>(m);
-  smaller->random.pop_back();
-  return smaller;
-}
-
-/// Two models (or one, to refit) with both tiers' engines.
-struct Case {
-  /// @param lambda  generating value of each of the null's terms, in the model's order
-  Case(std::string what, const std::shared_ptr<ModelMatrices>& m0, const std::shared_ptr<ModelMatrices>& m1,
-       const std::vector<double>& lambda, Method method = Method::ml, double reach = SharedFactorization::default_reach)
-      : name(std::move(what)), full(std::make_unique<Model>(m1, method)) {
-    if (m0 != m1) other = std::make_unique<Model>(m0, method);
-    null = m0 != m1 ? other.get() : full.get();
-    if (null == full.get()) {
-      for (int b = 0; b < null->shape().terms; ++b) {
-        embedding.term.push_back(b);
-        embedding.column.push_back(0);
-        embedding.map.push_back(1);
-      }
-    } else {
-      embedding = embed(*null, *full);
-    }
-    models.null = null;
-    models.full = full.get();
-    models.embedding = &embedding;
-    for (int b = 0; b < null->shape().terms; ++b) {
-      const Eigen::MatrixXd user = Eigen::MatrixXd::Constant(1, 1, lambda[null->term_of(b)]);
-      models.lambda.push_back(null->from_user_lambda(b, user)(0, 0));
-    }
-    models.seed = 11;
-    engine = std::make_unique<SharedFactorizationEngine>(models, reach);
-  }
-
-  [[nodiscard]] ChunkBuffers run(const ReplicateEngine& with, std::uint64_t first, std::uint64_t n,
-                                 bool parameters = false) const {
-    ChunkBuffers buffers;
-    buffers.resize(null->shape(), models.refit() ? nullptr : &full->shape(), first, n, parameters);
-    with.run({}, parameters, buffers.chunk);
-    return buffers;
-  }
-
-  std::string name;
-  std::unique_ptr<Model> other, full;
-  const Model* null = nullptr;
-  Embedding embedding;
-  BootstrapModels models;
-  std::unique_ptr<SharedFactorizationEngine> engine;
-};
+using oracle::DesignBuilder;
+using oracle::without_last_columns;
+using oracle::without_last_term;
+using Case = oracle::InterpolantCase;
 
 /// Every replicate's deviance within 1e-8 of the streaming tier's; the share of boundary fits.
 double expect_same_fits(const Case& c, std::uint64_t replicates) {
@@ -452,14 +328,17 @@ TEST(SharedFactorization, SaysWhatItDoesNotTake) {
 TEST(SharedFactorization, IsChosenWhereItPays) {
   const auto large = DesignBuilder(19).cross(56, 32, 0.1).finish(8);
   const auto small = DesignBuilder(20).cross(7, 6, 0.0).finish(3);
-  const auto tier_of = [](const std::shared_ptr<ModelMatrices>& m) {
+  // Whatever the backend: a replicate must not depend on it.
+  const auto tier_of = [](const std::shared_ptr<ModelMatrices>& m, bool cuda) {
     const Model full(m, Method::ml), null(without_last_columns(*m, 1), Method::ml);
-    const Bootstrap bootstrap(null, full, embed(null, full), {0.4, 0.5}, 1.0, 1);
+    const Bootstrap bootstrap(null, full, embed(null, full), {0.4, 0.5}, 1.0, 1, std::nullopt, {cuda});
     return bootstrap.engine().tier();
   };
 
-  EXPECT_EQ(tier_of(large), Tier::shared_factorization);
-  EXPECT_NE(tier_of(small), Tier::shared_factorization);
+  for (const bool cuda : {false, true}) {
+    EXPECT_EQ(tier_of(large, cuda), Tier::shared_factorization);
+    EXPECT_NE(tier_of(small, cuda), Tier::shared_factorization);
+  }
 }
 
 TEST(SharedFactorization, FitsKronmuellerAndBarr) {

@@ -11,6 +11,7 @@
 #include "host/batch/sampler_data.hpp"
 #include "host/model/criterion.hpp"
 #include "kernels/cpu.hpp"
+#include "kernels/cuda.hpp"
 
 namespace batchlmm {
 namespace {
@@ -121,25 +122,34 @@ EngineFacts SharedFactorizationEngine::facts() const {
   return facts;
 }
 
-std::uint64_t SharedFactorizationEngine::chunk_length(const Backend& /*backend*/) const { return replicates_a_chunk; }
+std::uint64_t SharedFactorizationEngine::chunk_length(const Backend& backend) const {
+  return backend.cuda ? kernels::cuda_interpolant_chunk_length(job_) : replicates_a_chunk;
+}
 
-void SharedFactorizationEngine::run(const Backend& backend, bool parameters, kernels::BootstrapChunk& chunk) const {
-  if (backend.cuda) throw ModelError("the cuda backend has no shared factorization");
+void SharedFactorizationEngine::interpolate_on_cpu(bool parameters, std::vector<std::uint8_t>& refused,
+                                                   kernels::BootstrapChunk& chunk) const {
   const kernels::BootstrapJob& draws = *job_.bootstrap;
   const bool refit = chunk.full.status == nullptr;
-  const std::uint64_t n = chunk.count;
-  std::vector<std::uint8_t> refused(n);
-  std::vector<double> null_response(parameters ? n * draws.null->response : 0),
-      full_response(parameters && !refit ? n * draws.full->response : 0);
+  std::vector<double> null_response(parameters ? chunk.count * draws.null->response : 0),
+      full_response(parameters && !refit ? chunk.count * draws.full->response : 0);
   kernels::InterpolantChunk also;
   also.refused = refused.data();
   if (parameters) also.null_response = null_response.data();
   if (parameters && !refit) also.full_response = full_response.data();
   kernels::cpu_kernels().interpolate(job_, also, chunk);
-  if (parameters) {
-    fit_parameters(*draws.null, draws.null_design, null_response, refused, chunk.null);
-    if (!refit) fit_parameters(*draws.full, draws.full_design, full_response, refused, chunk.full);
-  }
+  if (!parameters) return;
+  fit_parameters(*draws.null, draws.null_design, null_response, refused, chunk.null);
+  if (!refit) fit_parameters(*draws.full, draws.full_design, full_response, refused, chunk.full);
+}
+
+void SharedFactorizationEngine::run(const Backend& backend, bool parameters, kernels::BootstrapChunk& chunk) const {
+  const kernels::BootstrapJob& draws = *job_.bootstrap;
+  const std::uint64_t n = chunk.count;
+  std::vector<std::uint8_t> refused(n);
+  if (backend.cuda)
+    kernels::cuda_interpolate(job_, parameters, refused.data(), chunk);
+  else
+    interpolate_on_cpu(parameters, refused, chunk);
   for (std::uint64_t i = 0; i < n;) {
     std::uint64_t end = i;
     while (end < n && refused[end] != 0) ++end;
@@ -149,7 +159,8 @@ void SharedFactorizationEngine::run(const Backend& backend, bool parameters, ker
       part.count = end - i;
       part.null = from_item(*draws.null, chunk.null, i);
       part.full = from_item(*draws.full, chunk.full, i);
-      streaming_.run(backend, parameters, part);
+      // With a device, too: a few replicates are no work for it, and the bits are the same.
+      streaming_.run({}, parameters, part);
       fallbacks_ += end - i;
     }
     i = end + 1;

@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <memory>
+#include <vector>
 
 #include "host/batch/shared_factorization.hpp"
 #include "host/batch/streaming_engine.hpp"
@@ -43,6 +44,9 @@ public:
   [[nodiscard]] std::uint64_t fallbacks() const { return fallbacks_; }
 
 private:
+  /// Draws and fits the chunk, all but the replicates that it marks as refused.
+  void interpolate_on_cpu(bool parameters, std::vector<std::uint8_t>& refused, kernels::BootstrapChunk& chunk) const;
+
   StreamingEngine streaming_;
   std::unique_ptr<SharedFactorization> null_tables_, full_tables_;
   kernels::InterpolantJob job_;

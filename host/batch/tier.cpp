@@ -41,9 +41,6 @@ bool matrix_products_pay(const Model& model) {
 
 TierDecision choose_tier(const BootstrapModels& models, std::optional<Tier> asked, const Backend& backend) {
   TierDecision decision;
-  if (backend.cuda && asked == Tier::shared_factorization)
-    throw ModelError(std::string("the cuda backend has the symmetry, streaming and large tiers only; asked for is ") +
-                     tier_name(*asked));
   if (!asked || *asked == Tier::symmetry) {
     std::string why;
     decision.engine = StrataEngine::make(models, asked.has_value(), &why);
@@ -55,7 +52,7 @@ TierDecision choose_tier(const BootstrapModels& models, std::optional<Tier> aske
     decision.engine = std::make_unique<SharedFactorizationEngine>(models);
     return decision;
   }
-  if (!asked && !backend.cuda) {
+  if (!asked) {
     std::string why = SharedFactorizationEngine::obstacle(models);
     try {
       if (why.empty()) {

@@ -31,7 +31,7 @@ std::optional<Tier> tier_of_name(const std::string& name);
 /// The engine of the cheapest tier that takes the models, or of the one that is asked for. The choice does not depend
 /// on how many replicates are run, so that a replicate stays the same.
 /// @param asked    none: the engine chooses
-/// @param backend  a device has the symmetry, streaming and large tiers only
+/// @param backend  a device has all tiers
 /// @throws ModelError where the tier that is asked for does not take the models, saying why
 TierDecision choose_tier(const BootstrapModels& models, std::optional<Tier> asked, const Backend& backend);
 

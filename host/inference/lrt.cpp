@@ -34,13 +34,12 @@ BootstrapTest bootstrap_test(const Model& null, const Model& full, const Embeddi
     for (int i = 0; i < s.term[b].k; ++i)
       for (int j = 0; j < s.term[b].k; ++j) lambda[s.term[b].lambda + i * s.term[b].k + j] = l(i, j);
   }
-  // Where the backend is ours to choose the tier comes first: it must not depend on how many replicates there are. A
-  // device has the symmetry and streaming tiers.
+  // Where the backend is ours to choose the tier comes first: it must not depend on how many replicates there are. The
+  // large tier goes to a device only where one is asked for.
   const bool automatic = options.backend == BackendChoice::automatic;
   const Bootstrap bootstrap(null, full, embedding, lambda, test.null.sigma, options.seed, options.tier,
                             automatic ? Backend{} : backend);
-  const Tier tier = bootstrap.engine().tier();
-  const Backend used = automatic && tier != Tier::streaming && tier != Tier::symmetry ? Backend{} : backend;
+  const Backend used = automatic && bootstrap.engine().tier() == Tier::large ? Backend{} : backend;
   BootstrapRun run;
   run.first = options.first;
   run.count = options.replicates;
