@@ -35,6 +35,7 @@
 #include "host/batch/bootstrap.hpp"
 #include "host/batch/ceiling.hpp"
 #include "host/batch/cost.hpp"
+#include "host/batch/devices.hpp"
 #include "host/batch/shared_factorization_engine.hpp"
 #include "host/data/read.hpp"
 #include "host/formula/formula.hpp"
@@ -42,6 +43,7 @@
 #include "host/model/check_model.hpp"
 #include "host/model/model_matrices.hpp"
 #include "kernels/cpu.hpp"
+#include "kernels/cuda_ceiling.hpp"
 
 #if defined(BATCHLMM_BENCH_CALLGRIND)
 #include <valgrind/callgrind.h>
@@ -58,7 +60,7 @@ using Json = nlohmann::ordered_json;
 using Matrices = std::shared_ptr<const ModelMatrices>;
 
 struct Arguments {
-  std::string null, full, formula, table, tier = "auto";
+  std::string null, full, formula, table, tier = "auto", backend = "cpu";
   std::vector<std::string> factors;
   std::uint64_t seed = 1, replicates = 0, first = 0;
   int threads = 1;
@@ -162,6 +164,8 @@ public:
   Replicates(const Arguments& arguments, bool refit) : refit_(refit), input_(arguments) {
     const Method method = arguments.reml ? Method::reml : Method::ml;
     const std::optional<Tier> tier = tier_of_name(arguments.tier);
+    backend_.cuda = arguments.backend == "cuda";
+    if (backend_.cuda) require_backend(BackendChoice::cuda);
     const Matrices m0 = input_.matrices(refit ? arguments.formula : arguments.null);
     const Matrices m1 = refit ? nullptr : input_.matrices(arguments.full);
     {
@@ -181,10 +185,10 @@ public:
     const Stopwatch watch;
     const std::vector<double> lambda = generating_lambda(*null_, fitted);
     if (refit)
-      bootstrap_ = std::make_unique<Bootstrap>(*null_, lambda, fitted.sigma, arguments.seed, tier);
+      bootstrap_ = std::make_unique<Bootstrap>(*null_, lambda, fitted.sigma, arguments.seed, tier, backend_);
     else
       bootstrap_ = std::make_unique<Bootstrap>(*null_, *full_, embed(*null_, *full_), lambda, fitted.sigma,
-                                               arguments.seed, tier);
+                                               arguments.seed, tier, backend_);
     input_.add("engine", watch.seconds());
   }
 
@@ -194,6 +198,7 @@ public:
       passed_over.push_back({{"tier", tier_name(p.tier)}, {"why", p.why}});
     Json facts{{"job", refit_ ? "refit" : "lrt"},
                {"tier", tier_name(bootstrap_->engine().tier())},
+               {"backend", backend_.name()},
                {"passed_over", passed_over},
                {"isa", kernels::cpu_kernels().name},
                {"lanes", kernels::cpu_kernels().lanes},
@@ -212,6 +217,7 @@ public:
     run.first = order.first;
     run.count = order.count;
     run.threads = order.threads;
+    run.backend = backend_;
     run.observed = statistic_;
     const Stopwatch watch;
     CALLGRIND_START_INSTRUMENTATION;
@@ -237,10 +243,12 @@ public:
       answer["extreme"] = s.extreme;
       answer["mean_statistic"] = s.used > 0 ? s.sum_statistic / static_cast<double>(s.used) : 0.0;
     }
+    if (!s.stopped.empty()) answer["stopped"] = s.stopped;
     return answer;
   }
 
 private:
+  Backend backend_;
   /// Multiply-adds of an average replicate of this run, without its draw, by the tier's own count of its loops.
   [[nodiscard]] std::optional<double> multiply_adds(const ReplicateSummary& s) const {
     const ReplicateEngine& engine = bootstrap_->engine();
@@ -350,6 +358,17 @@ void print_ceiling() {
   say({{"chosen", kernels::cpu_kernels().name}, {"isas", all}});
 }
 
+void print_device() {
+  const kernels::CudaCeiling c = kernels::measure_cuda_ceiling();
+  Json device = Json::parse(devices_json(find_devices()))["cuda"];
+  device["start_seconds"] = c.start_seconds;
+  device["multiply_adds_per_second"] = c.multiply_adds_per_second;
+  device["write_bytes_per_second"] = c.write_bytes_per_second;
+  device["read_bytes_per_second"] = c.read_bytes_per_second;
+  device["copy_bytes_per_second"] = c.copy_bytes_per_second;
+  say(device);
+}
+
 int run(int argc, char** argv) {
   CLI::App app("Whole jobs of the benchmark harness", "bench_jobs");
   app.require_subcommand(1);
@@ -362,6 +381,8 @@ int run(int argc, char** argv) {
     command->add_option("--threads", a.threads, "CPU threads (default 1)")->check(CLI::PositiveNumber);
     command->add_option("--seed", a.seed, "Seed (default 1)");
     command->add_option("--tier", a.tier, "auto (default), symmetry, streaming, shared or large");
+    command->add_option("--backend", a.backend, "cpu (default) or cuda, of lrt and refit")
+        ->check(CLI::IsMember({"cpu", "cuda"}));
   };
   CLI::App* lrt = app.add_subcommand("lrt", "Likelihood-ratio tests, both models by ML");
   lrt->add_option("NULL", a.null)->required();
@@ -375,10 +396,15 @@ int run(int argc, char** argv) {
     one->add_flag("--reml", a.reml, "REML in place of ML");
   }
   CLI::App* ceiling = app.add_subcommand("ceiling", "Multiply-adds per second of one thread");
+  CLI::App* device = app.add_subcommand("device", "What a CUDA device reaches: start, multiply-adds, copies");
   CLI11_PARSE(app, argc, argv);
 
   if (ceiling->parsed()) {
     print_ceiling();
+    return 0;
+  }
+  if (device->parsed()) {
+    print_device();
     return 0;
   }
   std::unique_ptr<Job> job;

@@ -21,91 +21,98 @@ std::string error_text(cudaError_t error) {
   return std::string(cudaGetErrorName(error)) + ": " + cudaGetErrorString(error);
 }
 
-/// Why the device cannot be used; empty: it can.
-/// @param name  set to the device's name
-std::string obstacle(int device, std::string& name) {
+CudaDeviceInfo describe(int device) {
+  CudaDeviceInfo info;
+  info.number = device;
   cudaDeviceProp properties;
   cudaError_t error = cudaGetDeviceProperties(&properties, device);
   if (error != cudaSuccess) {
     (void)cudaGetLastError();
-    return "device " + std::to_string(device) + " does not answer (" + error_text(error) + ")";
+    info.why = "device " + std::to_string(device) + " does not answer (" + error_text(error) + ")";
+    return info;
   }
-  name = std::string(properties.name) + ", compute capability " + std::to_string(properties.major) + "." +
-         std::to_string(properties.minor);
-  if (properties.major < least_major)
-    return "the device (" + name + ") is older than compute capability " + std::to_string(least_major) + ".0";
+  info.name = properties.name;
+  info.major = properties.major;
+  info.minor = properties.minor;
+  info.multiprocessors = properties.multiProcessorCount;
+  info.total_bytes = properties.totalGlobalMem;
+  const std::string name =
+      info.name + ", compute capability " + std::to_string(info.major) + "." + std::to_string(info.minor);
+  if (info.major < least_major) {
+    info.why = "the device (" + name + ") is older than compute capability " + std::to_string(least_major) + ".0";
+    return info;
+  }
   // Fails where this build has no code that the device can run, and where a context cannot be made.
   cudaFuncAttributes attributes;
   error = cudaSetDevice(device);
   if (error == cudaSuccess) error = FitKernel<StreamingText<0>>::attributes(&attributes);
-  if (error == cudaSuccess) return {};
-  (void)cudaGetLastError();
-  return "the device (" + name + ") cannot run this build's kernels (" + error_text(error) + ")";
+  std::size_t free = 0, total = 0;
+  if (error == cudaSuccess) error = cudaMemGetInfo(&free, &total);
+  if (error != cudaSuccess) {
+    (void)cudaGetLastError();
+    info.why = "the device (" + name + ") cannot run this build's kernels (" + error_text(error) + ")";
+    return info;
+  }
+  info.free_bytes = free;
+  info.usable = true;
+  return info;
 }
 
-/// The usable devices, and why others are not.
-struct Devices {
-  std::vector<int> usable;
-  std::vector<std::string> name;  ///< of the usable ones
-  std::string why;                ///< the first that is not, or why there is none
-};
-
-Devices find_devices() {
-  Devices found;
-  int devices = 0;
+CudaInventory find_devices() {
+  CudaInventory found;
+  int devices = 0, driver = 0;
+  found.runtime = version_text(CUDART_VERSION);
+  if (cudaDriverGetVersion(&driver) == cudaSuccess && driver > 0) found.driver = version_text(driver);
   cudaError_t error = cudaGetDeviceCount(&devices);
   if (error == cudaSuccess && devices == 0) error = cudaErrorNoDevice;
   if (error != cudaSuccess) {
     (void)cudaGetLastError();
-    int driver = 0;
-    (void)cudaDriverGetVersion(&driver);
     if (error == cudaErrorInsufficientDriver && driver == 0)
       found.why = "no CUDA driver was found";
     else if (error == cudaErrorInsufficientDriver)
-      found.why = "the driver (CUDA " + version_text(driver) + ") is older than this build's CUDA runtime (" +
-                  version_text(CUDART_VERSION) + ")";
+      found.why =
+          "the driver (CUDA " + found.driver + ") is older than this build's CUDA runtime (" + found.runtime + ")";
     else
       found.why = "no CUDA device was found (" + error_text(error) + ")";
     return found;
   }
-  for (int device = 0; device < devices; ++device) {
-    std::string name;
-    const std::string why = obstacle(device, name);
-    if (why.empty()) {
-      found.usable.push_back(device);
-      found.name.push_back(name);
-    } else if (found.why.empty()) {
-      found.why = why;
-    }
+  int first_usable = 0;
+  for (int device = devices - 1; device >= 0; --device) {
+    found.devices.insert(found.devices.begin(), describe(device));
+    if (found.devices.front().usable) first_usable = device;
   }
-  if (cudaSetDevice(found.usable.empty() ? 0 : found.usable.front()) != cudaSuccess) (void)cudaGetLastError();
+  if (cudaSetDevice(first_usable) != cudaSuccess) (void)cudaGetLastError();
   return found;
 }
 
 /// As they were at the first call.
-const Devices& known_devices() {
-  static const Devices devices = find_devices();
+const CudaInventory& known_devices() {
+  static const CudaInventory devices = find_devices();
   return devices;
 }
 
 }  // namespace
 
 const std::vector<int>& usable_cuda_devices() {
-  const Devices& devices = known_devices();
-  if (devices.usable.empty()) throw BackendUnavailable("the cuda backend cannot be used: " + devices.why);
-  return devices.usable;
+  const CudaStatus status = cuda_status();
+  if (!status.usable) throw BackendUnavailable("the cuda backend cannot be used: " + status.why);
+  static const std::vector<int> usable = [] {
+    std::vector<int> numbers;
+    for (const CudaDeviceInfo& info : known_devices().devices)
+      if (info.usable) numbers.push_back(info.number);
+    return numbers;
+  }();
+  return usable;
 }
 
 CudaPool& cuda_pool() {
-  const std::vector<int>& devices = usable_cuda_devices();
-  static const std::unique_ptr<CudaPool> all = [&] {
+  (void)usable_cuda_devices();
+  static const std::unique_ptr<CudaPool> all = [] {
     auto made = std::make_unique<CudaPool>();
-    for (const int device : devices) {
-      check(cudaSetDevice(device), "cudaSetDevice");
-      std::size_t free = 0, total = 0;
-      check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
+    for (const CudaDeviceInfo& info : known_devices().devices) {
+      if (!info.usable) continue;
       for (int slot = 0; slot < cuda_slots_a_device; ++slot)
-        made->add(std::make_unique<CudaDevice>(device, free), device);
+        made->add(std::make_unique<CudaDevice>(info.number, info.free_bytes), info.number);
     }
     return made;
   }();
@@ -114,16 +121,22 @@ CudaPool& cuda_pool() {
 
 }  // namespace BATCHLMM_ISA
 
+CudaInventory cuda_inventory() { return known_devices(); }
+
 CudaStatus cuda_status() {
-  const Devices& found = known_devices();
+  const CudaInventory& found = known_devices();
   CudaStatus status;
-  status.usable = !found.usable.empty();
-  if (!status.usable) {
-    status.why = found.why;
-    return status;
+  status.why = found.why;
+  int usable = 0;
+  for (const CudaDeviceInfo& info : found.devices) {
+    if (!info.usable && status.why.empty()) status.why = info.why;
+    if (info.usable && usable++ == 0)
+      status.device =
+          info.name + ", compute capability " + std::to_string(info.major) + "." + std::to_string(info.minor);
   }
-  status.device = found.name.front();
-  if (found.name.size() > 1) status.device += " and " + std::to_string(found.name.size() - 1) + " more";
+  status.usable = usable > 0;
+  if (status.usable) status.why.clear();
+  if (usable > 1) status.device += " and " + std::to_string(usable - 1) + " more";
   return status;
 }
 
@@ -135,6 +148,18 @@ void cuda_fit(const FitJob& job) {
 
 void cuda_bootstrap(const BootstrapJob& job, BootstrapChunk& chunk) {
   with_cuda_device([&](CudaDevice& device) { run_replicates(device, StreamingWork(job), chunk); });
+}
+
+StatisticCounts cuda_summarize(const BootstrapJob& job, std::uint64_t first, std::uint64_t count, double observed,
+                               bool refit) {
+  return with_cuda_device(
+      [&](CudaDevice& device) { return run_summary(device, StreamingWork(job), first, count, observed, refit); });
+}
+
+Distribution cuda_distribution(std::span<const double> values, std::span<const std::uint8_t> status, double observed,
+                               std::span<const double> probabilities, std::span<const double> edges) {
+  return with_cuda_device(
+      [&](CudaDevice& device) { return run_distribution(device, values, status, observed, probabilities, edges); });
 }
 
 std::uint64_t cuda_chunk_length(const BootstrapJob& job) {

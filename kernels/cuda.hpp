@@ -4,10 +4,12 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "kernels/interpolant_job.hpp"
-#include "kernels/jobs.hpp"
+#include "kernels/statistic.hpp"
 
 namespace batchlmm::kernels {
 
@@ -18,6 +20,23 @@ struct CudaStatus {
   std::string device;  ///< name of the device that will be used, and how many more there are
 };
 CudaStatus cuda_status();
+
+/// A device that the driver shows.
+struct CudaDeviceInfo {
+  int number = 0;
+  std::string name;
+  int major = 0, minor = 0;  ///< compute capability
+  int multiprocessors = 0;
+  std::uint64_t total_bytes = 0, free_bytes = 0;  ///< of memory; 0: not known
+  bool usable = false;
+  std::string why;  ///< why it is not usable (one line)
+};
+struct CudaInventory {
+  std::string why;              ///< why there is no device at all (one line); empty: there are some
+  std::string driver, runtime;  ///< versions ("13.0"), where they are known
+  std::vector<CudaDeviceInfo> devices;
+};
+CudaInventory cuda_inventory();
 
 /// Places of work over all usable devices: so many calls of the functions below run at a time, on whatever device is
 /// free. More wait for their turn. @throws BackendUnavailable
@@ -31,8 +50,21 @@ void cuda_bootstrap(const BootstrapJob& job, BootstrapChunk& chunk);
 /// @param parameters  beta and r^2 are wanted too
 /// @param refused     chunk.count: 1 where the interpolant does not serve and the results are void
 void cuda_interpolate(const InterpolantJob& job, bool parameters, std::uint8_t* refused, BootstrapChunk& chunk);
+/// The counts over replicates first .. first + count - 1, whose results stay on the device.
+/// @param observed  the statistic that a replicate is compared with
+/// @param refit     the null model alone is fitted
+StatisticCounts cuda_summarize(const BootstrapJob& job, std::uint64_t first, std::uint64_t count, double observed,
+                               bool refit);
 /// Replicates that one call should hold to fill the device within a share of its free memory.
 std::uint64_t cuda_chunk_length(const BootstrapJob& job);
 std::uint64_t cuda_interpolant_chunk_length(const InterpolantJob& job);
+
+/// Sorts and counts values of replicates, such as a bootstrap's statistics, on a device.
+/// @param values         n, those of used replicates not NaN
+/// @param status         n
+/// @param probabilities  in [0, 1]
+/// @param edges          ascending; none or at least two
+Distribution cuda_distribution(std::span<const double> values, std::span<const std::uint8_t> status, double observed,
+                               std::span<const double> probabilities, std::span<const double> edges);
 
 }  // namespace batchlmm::kernels

@@ -17,6 +17,7 @@
 #include "kernels/one_lane.hpp"
 #include "kernels/one_lane_interpolant.hpp"
 #include "kernels/one_lane_strata.hpp"
+#include "kernels/statistic.hpp"
 
 namespace batchlmm::kernels {
 inline namespace BATCHLMM_ISA {
@@ -43,6 +44,9 @@ void launch(const CudaQueue& queue, const FitArguments& a);
 /// @return false where there is no compiler at run time or too little on-chip memory: the text serves as well
 bool launch_traced(const CudaQueue& queue, const FitArguments& a);
 bool launch_traced(const CudaQueue& queue, const StrataFitArguments& a);
+/// Statistics (device_statistics.hpp); these two return when they are done.
+void launch(const CudaQueue& queue, const StatisticArguments& a);
+void launch(const CudaQueue& queue, const DistributionArguments& a);
 /// Threads of a fit that all multiprocessors of the current device run at a time.
 std::size_t resident_workers(const FitFamily& family);
 

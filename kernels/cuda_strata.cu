@@ -44,6 +44,12 @@ void cuda_strata_bootstrap(const StrataJob& job, BootstrapChunk& chunk) {
       [&](CudaDevice& device) { run_replicates(device, StrataWork(job, chunk.full.status == nullptr), chunk); });
 }
 
+StatisticCounts cuda_strata_summarize(const StrataJob& job, std::uint64_t first, std::uint64_t count, double observed,
+                                      bool refit) {
+  return with_cuda_device(
+      [&](CudaDevice& device) { return run_summary(device, StrataWork(job, refit), first, count, observed, refit); });
+}
+
 std::uint64_t cuda_strata_chunk_length(const StrataJob& job, bool refit) {
   return with_cuda_device([&](CudaDevice& device) { return chunk_items(device, StrataWork(job, refit)); });
 }

@@ -10,16 +10,20 @@
 ///     void write(void* to, const void* from, std::size_t bytes), read(...)   copies to and from the block
 ///     void launch(const DrawArguments&)               draw_one_lane on every thread
 ///     void launch(const FitArguments&)                fit_one_lane of the shape's text on every thread
+///     void launch(const StatisticArguments&)          counts over results on the device
+///     void launch(const DistributionArguments&)       sorts and counts values on the device
 ///
 /// Every family of kernels has its `launch` and its `resident_workers` (cuda_launch.hpp says how one is added).
 #pragma once
 
 #include <algorithm>
+#include <span>
 #include <string>
 
 #include "batchlmm/error.hpp"
 #include "kernels/device_constants.hpp"
 #include "kernels/one_lane.hpp"
+#include "kernels/statistic.hpp"
 
 namespace batchlmm::kernels {
 inline namespace BATCHLMM_ISA {
@@ -180,20 +184,28 @@ MemoryNeed memory_need(const Work& work, const FitResults& null, const FitResult
           8 * work.thread_doubles()};
 }
 
-/// Draws and fits the chunk's replicates, as the CPU does.
-/// @tparam Work  StreamingWork, or a class like it
-template <class Device, class Work>
-void run_replicates(Device& device, const Work& work, const BootstrapChunk& chunk) {
-  if (chunk.count == 0) return;
+/// Draws and fits replicates first .. first + count - 1, as the CPU does, in as many pieces as the memory takes.
+/// @tparam Work       StreamingWork, or a class like it
+/// @param null, full  not null where a result is wanted; no full fit where full.status is null
+/// @param scratch     bytes of device memory for `finish`
+/// @param finish      finish(begin, items, null, full, scratch): results on the device of `items` replicates from first
+/// + begin on
+template <class Device, class Work, class Finish>
+void run_pieces(Device& device, const Work& work, std::uint64_t first, std::uint64_t count,
+                const FitResults& null_wanted, const FitResults& full_wanted, std::size_t scratch_bytes,
+                const Finish& finish) {
+  if (count == 0) return;
   const BootstrapJob& job = work.bootstrap();
   const Shape &null = *job.null, &full = *job.full;
-  FitResults null_out = chunk.null;
-  std::vector<std::uint8_t> several(tells_minima(job) && chunk.full.status != nullptr ? chunk.count : 0);
-  if (!several.empty()) null_out.several = several.data();
-  const MemoryNeed need = memory_need(work, null_out, chunk.full);
+  const bool refit = full_wanted.status == nullptr;
+  FitResults null_out = null_wanted;
+  std::uint8_t any = 0;
+  if (tells_minima(job) && !refit) null_out.several = &any;
+  MemoryNeed need = memory_need(work, null_out, full_wanted);
+  need.fixed += scratch_bytes;
   const std::size_t resident = work.resident_workers(device);
   const Piece piece =
-      reserve(device, {chunk.count, static_cast<std::size_t>(std::min<std::uint64_t>(resident, chunk.count))}, need);
+      reserve(device, {count, static_cast<std::size_t>(std::min<std::uint64_t>(resident, count))}, need);
 
   DeviceConstants constants(device.memory());
   const typename Work::Constants there = work.put(constants);
@@ -202,14 +214,14 @@ void run_replicates(Device& device, const Work& work, const BootstrapChunk& chun
   auto* null_response = arrays.take<double>(piece.items * work.null_response());
   auto* full_response = arrays.take<double>(piece.items * work.full_response());
   const FitResults null_results = take_results(arrays, null_out, null, job.parameters, piece.items);
-  const bool refit = chunk.full.status == nullptr;
   const FitResults full_results =
-      refit ? FitResults{} : take_results(arrays, chunk.full, full, job.parameters, piece.items);
+      refit ? FitResults{} : take_results(arrays, full_wanted, full, job.parameters, piece.items);
+  auto* scratch = arrays.take<std::byte>(scratch_bytes);
   auto* memory = arrays.take<double>(piece.threads * need.thread / 8);
 
-  for (std::uint64_t begin = 0; begin < chunk.count; begin += piece.items) {
-    const std::uint64_t items = std::min(piece.items, chunk.count - begin);
-    device.launch(work.draw(there, chunk.first + begin, items, null_response, full_response, memory, piece.threads));
+  for (std::uint64_t begin = 0; begin < count; begin += piece.items) {
+    const std::uint64_t items = std::min(piece.items, count - begin);
+    device.launch(work.draw(there, first + begin, items, null_response, full_response, memory, piece.threads));
 
     auto null_fit = work.fit(there, false);
     {
@@ -229,8 +241,10 @@ void run_replicates(Device& device, const Work& work, const BootstrapChunk& chun
       fit.threads = piece.threads;
     }
     device.launch(null_fit);
-    read_results(device, null_results, null_out, null, job.parameters, begin, items);
-    if (refit) continue;
+    if (refit) {
+      finish(begin, items, null_results, full_results, scratch);
+      continue;
+    }
 
     auto full_fit = work.fit(there, true);
     {
@@ -251,8 +265,51 @@ void run_replicates(Device& device, const Work& work, const BootstrapChunk& chun
       fit.threads = piece.threads;
     }
     device.launch(full_fit);
-    read_results(device, full_results, chunk.full, full, job.parameters, begin, items);
+    finish(begin, items, null_results, full_results, scratch);
   }
+}
+
+/// Draws and fits the chunk's replicates and brings their results back.
+template <class Device, class Work>
+void run_replicates(Device& device, const Work& work, const BootstrapChunk& chunk) {
+  const BootstrapJob& job = work.bootstrap();
+  run_pieces(device, work, chunk.first, chunk.count, chunk.null, chunk.full, 0,
+             [&](std::uint64_t begin, std::uint64_t items, const FitResults& null, const FitResults& full, std::byte*) {
+               read_results(device, null, chunk.null, *job.null, job.parameters, begin, items);
+               if (chunk.full.status != nullptr)
+                 read_results(device, full, chunk.full, *job.full, job.parameters, begin, items);
+             });
+}
+
+/// Draws and fits replicates first .. first + count - 1 and brings nothing back but the counts.
+/// @param observed  the statistic that a replicate is compared with
+/// @param refit     the null model alone is fitted
+template <class Device, class Work>
+StatisticCounts run_summary(Device& device, const Work& work, std::uint64_t first, std::uint64_t count, double observed,
+                            bool refit) {
+  double none = 0;
+  std::uint8_t status = 0;
+  std::uint32_t boundary = 0;
+  std::uint16_t evaluations = 0;
+  FitResults wanted;
+  wanted.status = &status;
+  wanted.deviance = wanted.lambda = &none;
+  wanted.boundary = &boundary;
+  wanted.evaluations = &evaluations;
+  StatisticCounts counts;
+  run_pieces(
+      device, work, first, count, wanted, refit ? FitResults{} : wanted, statistic_scratch_bytes,
+      [&](std::uint64_t, std::uint64_t items, const FitResults& null, const FitResults& full, std::byte* scratch) {
+        StatisticArguments a;
+        a.null = null;
+        a.full = full;
+        a.items = items;
+        a.observed = observed;
+        a.scratch = scratch;
+        a.counts = &counts;
+        device.launch(a);
+      });
+  return counts;
 }
 
 /// Replicates of a chunk that gives every thread several, within the memory that may be used.
@@ -343,6 +400,52 @@ void run_fits(Device& device, const FitJob& job) {
     device.launch(fit);
     read_results(device, fit.job.results, job.results, s, job.parameters, begin, items);
   }
+}
+
+/// Sorts and counts values on the device.
+/// @throws ComputationError where they do not fit into its memory
+template <class Device>
+Distribution run_distribution(Device& device, std::span<const double> values, std::span<const std::uint8_t> status,
+                              double observed, std::span<const double> probabilities, std::span<const double> edges) {
+  const std::uint64_t n = values.size();
+  Distribution result;
+  result.histogram.resize(edges.empty() ? 0 : edges.size() - 1);
+  if (n == 0) return result;
+  DistributionArguments a;
+  a.scratch_bytes = statistic_scratch_bytes + 9 * n;  // a radix sort's second array and more
+  const std::size_t bytes = n * (2 * sizeof(double) + 1) + a.scratch_bytes +
+                            16 * (probabilities.size() + edges.size() + 1) + 16 * device_alignment;
+  if (bytes > device.usable_bytes() || !device.reserve(bytes))
+    throw ComputationError("the device's memory is too small to sort " + std::to_string(n) + " values: it takes " +
+                           std::to_string(bytes / 1024 + 1) + " KiB, " + std::to_string(device.usable_bytes() / 1024) +
+                           " KiB may be used");
+  DeviceArrays arrays(device.memory(), 0);
+  const auto put = [&]<class T>(std::span<const T> from) {
+    T* to = arrays.take<T>(from.size());
+    device.write(to, from.data(), from.size_bytes());
+    return to;
+  };
+  a.values = put(values);
+  a.status = put(status);
+  a.n = n;
+  a.observed = observed;
+  a.used_values = arrays.take<double>(n);
+  a.probabilities = put(probabilities);
+  a.quantile_count = probabilities.size();
+  a.quantiles = arrays.take<double>(probabilities.size());
+  a.edges = put(edges);
+  a.bins = result.histogram.size();
+  a.histogram = arrays.take<std::uint64_t>(a.bins);
+  a.scratch = arrays.take<std::byte>(a.scratch_bytes);
+  a.used = &result.used;
+  a.at_least = &result.at_least;
+  device.launch(a);
+  if (result.used > 0) {
+    result.quantiles.resize(probabilities.size());
+    device.read(result.quantiles.data(), a.quantiles, 8 * probabilities.size());
+  }
+  device.read(result.histogram.data(), a.histogram, 8 * a.bins);
+  return result;
 }
 
 }  // namespace BATCHLMM_ISA

@@ -11,6 +11,7 @@ namespace {
 }  // namespace
 
 void cuda_strata_bootstrap(const StrataJob&, BootstrapChunk&) { unavailable(); }
+StatisticCounts cuda_strata_summarize(const StrataJob&, std::uint64_t, std::uint64_t, double, bool) { unavailable(); }
 std::uint64_t cuda_strata_chunk_length(const StrataJob&, bool) { unavailable(); }
 
 }  // namespace batchlmm::kernels

@@ -369,6 +369,19 @@ TEST_F(Cli, CudaIsRefusedWhereThereIsNoDevice) {
   expect_contains(refused(arguments), "cuda");
 }
 
+TEST_F(Cli, DevicesListsTheProcessorAndTheCardsOrSaysWhyThereIsNone) {
+  const Outcome text = run({"devices"}), as_json = run({"devices", "--json"});
+
+  EXPECT_EQ(text.code, 0) << text.err;
+  EXPECT_EQ(as_json.code, 0) << as_json.err;
+  EXPECT_EQ(text.err, "");
+  expect_contains(text.out, "cpu     ");
+  expect_contains(text.out, "\ncuda ");
+  const json facts = json::parse(as_json.out);
+  EXPECT_GE(facts["cpu"]["threads"].get<int>(), 1);
+  EXPECT_EQ(facts["cuda"]["usable"].get<bool>(), facts["cuda"]["why"].is_null());
+}
+
 TEST_F(Cli, OutputThatCannotBeWrittenIsAFailure) {
   const Outcome full = run({"fit", model_1, politeness}, ">/dev/full");
   EXPECT_EQ(full.code, 1);

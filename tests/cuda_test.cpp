@@ -3,12 +3,15 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <random>
+#include <thread>
 
 #include "batchlmm/error.hpp"
 #include "kernels/cpu.hpp"
 #include "kernels/cuda.hpp"
 #include "tests/bootstrap_cases.hpp"
+#include "tests/host_device.hpp"
 
 namespace batchlmm {
 namespace {
@@ -87,6 +90,76 @@ TEST_F(Cuda, AFullDeviceGivesWhatSmallChunksGive) {
   EXPECT_EQ(std::count(whole.full.status.begin(), whole.full.status.end(), 99), 0);
 }
 
+TEST_F(Cuda, ASummaryHasTheCountsOfTheCpu) {
+  for (const BootstrapCase& c : oracle::bootstrap_cases()) {
+    SCOPED_TRACE(c.name);
+    const kernels::BootstrapJob& job = streaming_job(*c.bootstrap);
+    ChunkArrays host(job, 100, 2000);
+    kernels::cpu_kernels().bootstrap(job, host.chunk);
+    for (const bool refit : {false, true}) {
+      const kernels::FitResults full = refit ? kernels::FitResults{} : host.chunk.full;
+      kernels::StatisticCounts counts;
+      for (std::uint64_t i = 0; i < 2000; ++i)
+        kernels::add_replicate(counts, host.chunk.null, full, i, kernels::outcome(host.chunk.null, full, i), 0.7);
+
+      EXPECT_TRUE(oracle::same_counts(kernels::cuda_summarize(job, 100, 2000, 0.7, refit), counts));
+    }
+  }
+}
+
+TEST_F(Cuda, DistributionIsThatOfTheUsedValues) {
+  // Arrange
+  constexpr std::size_t n = 100'000;
+  std::vector<double> values(n), sorted;
+  std::vector<std::uint8_t> status(n);
+  std::mt19937_64 rng(3);
+  for (std::size_t i = 0; i < n; ++i) {
+    status[i] = static_cast<std::uint8_t>(rng() % 5);
+    values[i] = status[i] > 2 ? std::nan("") : static_cast<double>(rng() % 100'000) / 64;
+    if (status[i] <= 1) sorted.push_back(values[i]);
+  }
+  std::sort(sorted.begin(), sorted.end());
+  const std::vector<double> probabilities{0, 0.025, 0.5, 0.975, 1}, edges{0, 500, 1000, 1562.484375};
+
+  // Act
+  const kernels::Distribution d = kernels::cuda_distribution(values, status, 1000, probabilities, edges);
+
+  // Assert
+  EXPECT_EQ(d.used, sorted.size());
+  EXPECT_EQ(d.at_least, std::count_if(sorted.begin(), sorted.end(), [](double x) { return x >= 1000; }));
+  ASSERT_EQ(d.histogram.size(), 3u);
+  EXPECT_EQ(d.histogram[0] + d.histogram[1], sorted.size() - d.at_least);
+  EXPECT_EQ(d.histogram[2], d.at_least);
+  for (std::size_t q = 0; q < probabilities.size(); ++q) {
+    const double h = static_cast<double>(sorted.size() - 1) * probabilities[q], low = std::floor(h);
+    const double x0 = sorted[static_cast<std::size_t>(low)], x1 = sorted[static_cast<std::size_t>(std::ceil(h))];
+    EXPECT_NEAR(d.quantiles[q], x0 + (h - low) * (x1 - x0), 1e-10);
+  }
+}
+
+TEST_F(Cuda, CallsOfManyThreadsGiveWhatOneGives) {
+  // Arrange: more threads than places of work.
+  const BootstrapCase c(Kind::crossed, 1, 20, Dropped::fixed_effect);
+  const kernels::BootstrapJob& job = streaming_job(*c.bootstrap);
+  const int threads = 2 * kernels::cuda_slots() + 1;
+  const std::uint64_t count = 500;
+  const kernels::StatisticCounts whole = kernels::cuda_summarize(job, 0, count * threads, 1.0, false);
+  std::vector<kernels::StatisticCounts> parts(threads);
+
+  // Act
+  {
+    std::vector<std::jthread> pool;
+    pool.reserve(threads);
+    for (int t = 0; t < threads; ++t)
+      pool.emplace_back([&, t] { parts[t] = kernels::cuda_summarize(job, t * count, count, 1.0, false); });
+  }
+
+  // Assert
+  kernels::StatisticCounts sum;
+  for (const kernels::StatisticCounts& part : parts) kernels::add(sum, part);
+  EXPECT_TRUE(oracle::same_counts(whole, sum));
+}
+
 TEST_F(Cuda, FitsHaveTheBitsOfTheCpu) {
   for (Kind kind : {Kind::single, Kind::crossed, Kind::deep})
     for (int k : {1, 2})
@@ -143,12 +216,19 @@ TEST(CudaStatus, SaysWhyOrNamesTheDevice) {
   EXPECT_EQ(status.why.empty(), status.usable);
   EXPECT_EQ(status.device.empty(), !status.usable);
   EXPECT_EQ(status.why.find('\n'), std::string::npos);
+  const kernels::CudaInventory inventory = kernels::cuda_inventory();
+  EXPECT_EQ(std::any_of(inventory.devices.begin(), inventory.devices.end(), [](const auto& d) { return d.usable; }),
+            status.usable);
+  EXPECT_EQ(inventory.why.empty(), !inventory.devices.empty());
   if (status.usable) return;
   // Without a device every entry says so by name.
   kernels::BootstrapChunk chunk;
   EXPECT_THROW(kernels::cuda_bootstrap({}, chunk), BackendUnavailable);
   EXPECT_THROW(kernels::cuda_chunk_length({}), BackendUnavailable);
   EXPECT_THROW(kernels::cuda_fit({}), BackendUnavailable);
+  EXPECT_THROW(kernels::cuda_summarize({}, 0, 1, 0, false), BackendUnavailable);
+  EXPECT_THROW(kernels::cuda_distribution({}, {}, 0, {}, {}), BackendUnavailable);
+  EXPECT_THROW(kernels::cuda_slots(), BackendUnavailable);
 }
 
 }  // namespace

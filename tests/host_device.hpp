@@ -89,6 +89,11 @@ public:
     for (std::size_t t = 0; t < a.fit.threads; ++t)
       kernels::fit_strata_one_lane(a, t, EveryItem{t, a.fit.threads, a.fit.job.items});
   }
+  void launch(const kernels::StatisticArguments& a) {
+    check(a.scratch, kernels::statistic_scratch_bytes);
+    for (std::uint64_t i = 0; i < a.items; ++i)
+      kernels::add_replicate(*a.counts, a.null, a.full, i, kernels::outcome(a.null, a.full, i), a.observed);
+  }
 
 private:
   void check(const void* p, std::size_t n) {
@@ -98,5 +103,13 @@ private:
   std::unique_ptr<std::byte[]> memory_;
   std::byte* end_ = nullptr;
 };
+
+inline bool same_counts(const kernels::StatisticCounts& a, const kernels::StatisticCounts& b) {
+  return a.replicates == b.replicates && a.used == b.used && a.extreme == b.extreme && a.zero == b.zero &&
+         std::equal(std::begin(a.status), std::end(a.status), std::begin(b.status)) &&
+         a.singular_null == b.singular_null && a.singular_full == b.singular_full &&
+         a.evaluations_null == b.evaluations_null && a.evaluations_full == b.evaluations_full &&
+         a.sum.high == b.sum.high && a.sum.low == b.sum.low;
+}
 
 }  // namespace batchlmm::oracle

@@ -100,6 +100,45 @@ TEST(OneLane, LittleMemoryMeansPieces) {
   EXPECT_EQ(oracle::differing_items(all.null, few.null), 0u);
 }
 
+TEST(OneLane, ASummaryHasTheCountsOfTheChunks) {
+  for (const BootstrapCase& c : oracle::bootstrap_cases()) {
+    SCOPED_TRACE(c.name);
+    // Arrange
+    constexpr std::uint64_t first = 77, count = 50;
+    const kernels::BootstrapJob& job = streaming_job(*c.bootstrap);
+    ChunkArrays tiles(job, first, count);
+    HostDevice roomy, small;
+    const kernels::MemoryNeed need =
+        kernels::memory_need(kernels::StreamingWork(job), tiles.chunk.null, tiles.chunk.full);
+    small.bytes = need.fixed + kernels::statistic_scratch_bytes + 3 * need.thread + 20 * need.item;
+    const auto counts_of = [&](bool refit) {
+      kernels::StatisticCounts counts;
+      const kernels::FitResults full = refit ? kernels::FitResults{} : tiles.chunk.full;
+      for (std::uint64_t i = 0; i < count; ++i)
+        kernels::add_replicate(counts, tiles.chunk.null, full, i, kernels::outcome(tiles.chunk.null, full, i), 0.7);
+      return counts;
+    };
+    kernels::cpu_kernels().bootstrap(job, tiles.chunk);
+
+    for (bool refit : {false, true}) {
+      // Act
+      const kernels::StatisticCounts whole = kernels::run_summary(roomy, kernels::StreamingWork(job), first, count, 0.7,
+                                                                  refit),
+                                     pieces = kernels::run_summary(small, kernels::StreamingWork(job), first, count,
+                                                                   0.7, refit);
+      kernels::StatisticCounts ranges = kernels::run_summary(roomy, kernels::StreamingWork(job), first, 21, 0.7, refit);
+      kernels::add(ranges,
+                   kernels::run_summary(roomy, kernels::StreamingWork(job), first + 21, count - 21, 0.7, refit));
+
+      // Assert
+      EXPECT_TRUE(oracle::same_counts(whole, pieces));
+      EXPECT_TRUE(oracle::same_counts(whole, ranges));
+      EXPECT_EQ(whole.replicates, count);
+      EXPECT_TRUE(oracle::same_counts(whole, counts_of(refit)));
+    }
+  }
+}
+
 TEST(OneLane, TooLittleMemoryIsAnError) {
   // Arrange
   const BootstrapCase c(Kind::single, 1, 5, Dropped::fixed_effect);

@@ -298,5 +298,21 @@ TEST(LrtReport, JsonHasTheSameFacts) {
   EXPECT_EQ(with["seed"], 7);
 }
 
+TEST(LrtReport, ABootstrapThatWasStoppedSaysSo) {
+  LikelihoodRatioTest test = lrt_of(read_json(BATCHLMM_TEST_DATA "/printed/anova.json")["two_stars"]);
+  test.bootstrap = bootstrap();
+  test.bootstrap->asked = 5000;
+  const json whole = json::parse(lrt_json(test));
+  const std::string whole_text = lrt_text(test, "d");
+
+  test.bootstrap->stopped = "CUDA device 0: fit_kernel failed";
+
+  EXPECT_TRUE(whole["stopped"].is_null());
+  EXPECT_EQ(whole_text.find("stopped"), std::string::npos);
+  EXPECT_NE(lrt_text(test, "d").find("  stopped    after 1000 of 5000 replicates: CUDA device 0: fit_kernel failed\n"),
+            std::string::npos);
+  EXPECT_EQ(json::parse(lrt_json(test))["stopped"], "CUDA device 0: fit_kernel failed");
+}
+
 }  // namespace
 }  // namespace batchlmm

@@ -4,22 +4,38 @@
 #include <thread>
 
 #include "batchlmm/error.hpp"
+#include "kernels/cpu.hpp"
 #include "kernels/cuda.hpp"
 
 namespace batchlmm {
-namespace {
 
-/// Below this many replicates the CPU is done before a device has started.
-constexpr std::uint64_t few_items = 20'000;
+BackendSeconds predict_seconds(double multiply_adds, std::uint64_t items, int threads, int lanes, int devices,
+                               const BackendRates& rates) {
+  const double all = (multiply_adds > 0 ? multiply_adds : rates.unknown_multiply_adds) * static_cast<double>(items);
+  return {all / (rates.cpu_lane_rate * lanes * threads), rates.device_start + all / (rates.device_rate * devices)};
+}
 
-}  // namespace
+Backend choose_backend(BackendChoice choice, double multiply_adds, std::uint64_t items, int threads) {
+  if (choice == BackendChoice::cpu) return {};
+  if (choice == BackendChoice::cuda) {
+    require_backend(choice);
+    return {true};
+  }
+  // To ask for the devices starts them: not for work that the CPU has done by then.
+  const auto seconds = [&](int devices) {
+    return predict_seconds(multiply_adds, items, threads, kernels::cpu_kernels().lanes, devices);
+  };
+  if (seconds(1).cpu <= BackendRates{}.device_start || !kernels::cuda_status().usable) return {};
+  int devices = 0;
+  for (const kernels::CudaDeviceInfo& device : kernels::cuda_inventory().devices) devices += device.usable ? 1 : 0;
+  const BackendSeconds of = seconds(std::max(devices, 1));
+  return {of.cuda < of.cpu};
+}
 
-Backend choose_backend(BackendChoice choice, std::uint64_t items) {
-  if (choice == BackendChoice::cpu || (choice == BackendChoice::automatic && items < few_items)) return {};
+void require_backend(BackendChoice choice) {
+  if (choice != BackendChoice::cuda) return;
   const kernels::CudaStatus status = kernels::cuda_status();
-  if (choice == BackendChoice::cuda && !status.usable)
-    throw BackendUnavailable("the cuda backend cannot be used: " + status.why);
-  return {status.usable};
+  if (!status.usable) throw BackendUnavailable("the cuda backend cannot be used: " + status.why);
 }
 
 int thread_count(int threads) {

@@ -180,8 +180,8 @@ public:
   [[nodiscard]] std::size_t size() const { return size_; }
 
   [[nodiscard]] double memory(const BatchOptions& options) const {
-    const Backend backend = choose_backend(options.backend, size_);
-    const int threads = backend.cuda ? 1 : thread_count(options.threads);
+    const Backend backend = backend_of(options);
+    const int threads = backend.cuda ? kernels::cuda_slots() : thread_count(options.threads);
     double thread = 0;
     for (int l = 0; l < layouts_.lanes(); ++l) {
       const kernels::Shape& s = layouts_.lanes(l).shape();
@@ -193,8 +193,8 @@ public:
 
   void fit_each(const std::function<void(std::uint64_t, std::span<const BatchFit>)>& collect,
                 const BatchOptions& options) const {
-    const Backend backend = choose_backend(options.backend, size_);
-    const int threads = backend.cuda ? 1 : thread_count(options.threads);
+    const Backend backend = backend_of(options);
+    const int threads = backend.cuda ? kernels::cuda_slots() : thread_count(options.threads);
     require_memory(memory(options), fmt::format("a batch of {} fits on {} threads", size_, threads));
     std::vector<BatchFit> fits;
     std::uint64_t done = 0;
@@ -215,6 +215,12 @@ public:
   }
 
 private:
+  [[nodiscard]] Backend backend_of(const BatchOptions& options) const {
+    double trip = 0;
+    for (int l = 0; l < layouts_.lanes(); ++l) trip = std::max(trip, streaming_cost(layouts_.lanes(l).shape()).trip());
+    return choose_backend(options.backend, evaluations_a_fit * trip, size_, thread_count(options.threads));
+  }
+
   const KnownDesign& given(std::size_t design) const {
     if (design >= given_.size())
       throw ModelError(given_.empty()

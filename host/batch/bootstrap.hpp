@@ -2,28 +2,16 @@
 /// The parametric bootstrap: draws, fits and counts any number of replicates in constant memory, whatever the tier.
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
 
 #include "host/batch/backend.hpp"
 #include "host/batch/embedding.hpp"
-#include "host/batch/replicates.hpp"
+#include "host/batch/run_replicates.hpp"
 #include "host/batch/tier.hpp"
 
 namespace batchlmm {
-
-struct BootstrapRun {
-  std::uint64_t first = 0, count = 0;  ///< replicates first .. first + count - 1
-  double observed = 0;                 ///< the statistic that a replicate is compared with
-  Backend backend;
-  int threads = 1;
-  bool parameters = false;  ///< keep beta and r^2: one more evaluation a fit
-  std::function<void(const ReplicateBlock&)>
-      collect;  ///< called in order of the replicates, one call at a time; may be empty
-  std::function<void(std::uint64_t done, std::uint64_t total)> progress;
-};
 
 /// Two nested models and the generating values, or one model that is refitted, ready to run. A replicate is a pure
 /// function of (tier, models, generating values, seed, index).
@@ -42,6 +30,7 @@ public:
   Bootstrap(const Model& model, const std::vector<double>& lambda, double sigma, std::uint64_t seed,
             std::optional<Tier> tier = {}, const Backend& backend = {});
 
+  /// A lost device ends it early (run_replicates).
   /// @throws ModelError where the threads need more memory than there is, ComputationError, and whatever `run.collect`
   /// throws
   ReplicateSummary run(const BootstrapRun& run) const;

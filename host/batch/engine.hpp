@@ -7,11 +7,12 @@
 #include <utility>
 #include <vector>
 
+#include "batchlmm/error.hpp"
 #include "host/batch/backend.hpp"
 #include "host/batch/embedding.hpp"
 #include "host/batch/tiers.hpp"
 #include "host/model/model.hpp"
-#include "kernels/jobs.hpp"
+#include "kernels/statistic.hpp"
 
 namespace batchlmm {
 
@@ -51,6 +52,15 @@ public:
   /// @param parameters  beta and r2 are wanted too
   /// @param chunk       arrays for the results; `full` is empty (status null) where the model is refitted
   virtual void run(const Backend& backend, bool parameters, kernels::BootstrapChunk& chunk) const = 0;
+  /// Whether `summarize` can be called: the counts are had without the replicates leaving a device.
+  [[nodiscard]] virtual bool summarizes(const Backend& /*backend*/) const { return false; }
+  /// The counts over replicates first .. first + count - 1, those that `run` and kernels/statistic.hpp give. Several
+  /// threads may call at once.
+  /// @param observed  the statistic that a replicate is compared with
+  virtual kernels::StatisticCounts summarize(const Backend& /*backend*/, std::uint64_t /*first*/,
+                                             std::uint64_t /*count*/, double /*observed*/) const {
+    throw ComputationError("this tier cannot count without keeping the replicates");
+  }
 };
 
 }  // namespace batchlmm

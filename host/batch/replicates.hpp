@@ -6,7 +6,10 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <string>
 #include <vector>
+
+#include "kernels/statistic.hpp"
 
 namespace batchlmm {
 
@@ -18,8 +21,7 @@ const char* status_name(Status status);
 /// A replicate that counts: its optimum is certified, inside or on the boundary.
 constexpr bool is_used(Status status) { return status == Status::converged || status == Status::boundary; }
 
-/// A statistic this close to 0 is 0: the two optima are the same point up to rounding.
-inline constexpr double zero_statistic = 1e-8;
+using kernels::zero_statistic;
 
 /// Consecutive replicates. Spans have one entry a replicate; parameters one row a replicate, in the kernels'
 /// coordinates at sigma = 1.
@@ -38,8 +40,9 @@ struct ReplicateSummary {
   std::uint64_t replicates = 0, used = 0, extreme = 0, zero = 0;
   std::array<std::uint64_t, status_count> status{};
   std::uint64_t singular_null = 0, singular_full = 0;
-  double sum_statistic = 0;  ///< over the used
+  double sum_statistic = 0;  ///< over the used; the sum is exact (kernels/statistic.hpp) before it is rounded
   std::uint64_t evaluations_null = 0, evaluations_full = 0;
+  std::string stopped;  ///< why the run ended before its last replicate; empty: it did not
 };
 
 }  // namespace batchlmm

@@ -142,6 +142,8 @@ void SharedFactorizationEngine::interpolate_on_cpu(bool parameters, std::vector<
   if (!refit) fit_parameters(*draws.full, draws.full_design, full_response, refused, chunk.full);
 }
 
+int SharedFactorizationEngine::device_workers() const { return kernels::cuda_slots(); }
+
 void SharedFactorizationEngine::run(const Backend& backend, bool parameters, kernels::BootstrapChunk& chunk) const {
   const kernels::BootstrapJob& draws = *job_.bootstrap;
   const std::uint64_t n = chunk.count;

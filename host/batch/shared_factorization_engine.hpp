@@ -31,6 +31,7 @@ public:
   [[nodiscard]] std::uint64_t chunk_length(const Backend& backend) const override;
   /// A replicate that the interpolant does not serve (an optimum at the far edge of the box, what is held out too far
   /// off, no certified minimum) is fitted by the streaming tier.
+  [[nodiscard]] int device_workers() const override;
   void run(const Backend& backend, bool parameters, kernels::BootstrapChunk& chunk) const override;
 
   /// What the kernels are given.

@@ -14,6 +14,7 @@
 #include "host/model/completed_design.hpp"
 #include "host/model/criterion.hpp"
 #include "kernels/cpu.hpp"
+#include "kernels/cuda.hpp"
 #include "kernels/cuda_strata.hpp"
 #include "kernels/replicate.hpp"
 
@@ -254,5 +255,15 @@ void StrataEngine::run(const Backend& backend, bool parameters, kernels::Bootstr
     if (!refit) solve(true, chunk.full, i);
   }
 }
+
+kernels::StatisticCounts StrataEngine::summarize(const Backend& backend, std::uint64_t first, std::uint64_t count,
+                                                 double observed) const {
+  if (!backend.cuda) return ReplicateEngine::summarize(backend, first, count, observed);
+  kernels::StrataJob job = job_;
+  trips_.add_to(job.job, job.full.blocks == 0, [this](bool full) { return trace(full); });
+  return kernels::cuda_strata_summarize(job, first, count, observed, job.full.blocks == 0);
+}
+
+int StrataEngine::device_workers() const { return kernels::cuda_slots(); }
 
 }  // namespace batchlmm

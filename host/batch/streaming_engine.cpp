@@ -102,4 +102,14 @@ void StreamingEngine::run(const Backend& backend, bool parameters, kernels::Boot
   }
 }
 
+kernels::StatisticCounts StreamingEngine::summarize(const Backend& backend, std::uint64_t first, std::uint64_t count,
+                                                    double observed) const {
+  if (!backend.cuda) return ReplicateEngine::summarize(backend, first, count, observed);
+  kernels::BootstrapJob job = job_;
+  trips_.add_to(job, refit_, [this](bool full) { return trace(full); });
+  return kernels::cuda_summarize(job, first, count, observed, refit_);
+}
+
+int StreamingEngine::device_workers() const { return kernels::cuda_slots(); }
+
 }  // namespace batchlmm

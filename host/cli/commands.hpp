@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <string>
+#include <utility>
 
 namespace CLI {
 class App;
@@ -11,8 +12,15 @@ class App;
 
 namespace batchlmm::cli {
 
-/// Runs a parsed command. @return what goes to standard output @throws Error
-using Run = std::function<std::string()>;
+/// What a command leaves.
+struct Outcome {
+  Outcome(std::string text) : output(std::move(text)) {}  // NOLINT(google-explicit-constructor): most have no more
+  std::string output;                                     ///< goes to standard output
+  std::string failure;  ///< one line for standard error, and exit code 1, although there is output; empty: none
+};
+
+/// Runs a parsed command. @throws Error
+using Run = std::function<Outcome()>;
 
 /// `batchlmm fit FORMULA DATA`
 Run add_fit_command(CLI::App& app);
@@ -22,5 +30,8 @@ Run add_lrt_command(CLI::App& app);
 
 /// `batchlmm plan FORMULA DATA [NULL]`
 Run add_plan_command(CLI::App& app);
+
+/// `batchlmm devices`
+Run add_devices_command(CLI::App& app);
 
 }  // namespace batchlmm::cli

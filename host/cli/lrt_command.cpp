@@ -57,7 +57,7 @@ BootstrapOptions bootstrap_options(const LrtArguments& arguments) {
   return options;
 }
 
-std::string run_lrt(const LrtArguments& arguments) {
+Outcome run_lrt(const LrtArguments& arguments) {
   BootstrapOptions options = bootstrap_options(arguments);
   options.warn = warn;
   const std::string null = on_one_line(arguments.null);
@@ -72,7 +72,11 @@ std::string run_lrt(const LrtArguments& arguments) {
     options.progress = [&progress](std::uint64_t done, std::uint64_t total) { progress.update(done, total); };
   }
   const LikelihoodRatioTest test = likelihood_ratio_test(std::move(null_matrices), std::move(full_matrices), options);
-  return arguments.json ? lrt_json(test) : lrt_text(test, source.name());
+  Outcome outcome = arguments.json ? lrt_json(test) : lrt_text(test, source.name());
+  if (test.bootstrap && !test.bootstrap->stopped.empty())
+    outcome.failure = "the bootstrap stopped after " + std::to_string(test.bootstrap->replicates) + " of " +
+                      std::to_string(test.bootstrap->asked) + " replicates: " + test.bootstrap->stopped;
+  return outcome;
 }
 
 }  // namespace

@@ -29,20 +29,24 @@ int run(int argc, char** argv) {
   const cli::Run run_fit = cli::add_fit_command(app);
   const cli::Run run_lrt = cli::add_lrt_command(app);
   const cli::Run run_plan = cli::add_plan_command(app);
+  const cli::Run run_devices = cli::add_devices_command(app);
 
-  std::string output;
+  cli::Outcome outcome{""};
   try {
     app.parse(argc, argv);
-    output = app.got_subcommand("fit") ? run_fit() : app.got_subcommand("lrt") ? run_lrt() : run_plan();
+    outcome = app.got_subcommand("fit")    ? run_fit()
+              : app.got_subcommand("lrt")  ? run_lrt()
+              : app.got_subcommand("plan") ? run_plan()
+                                           : run_devices();
   } catch (const CLI::CallForHelp&) {
-    output = app.help();
+    outcome.output = app.help();
   } catch (const CLI::CallForVersion& call) {
-    output = std::string(call.what()) + "\n";
+    outcome.output = std::string(call.what()) + "\n";
   } catch (const CLI::ParseError& error) {
     const auto commands = app.get_subcommands();
     if (commands.empty()) {
       const std::string found = argc > 1 ? "'" + std::string(argv[1]) + "'" : "none";
-      complain("expected a command, fit, lrt or plan, found " + found + " (see batchlmm --help)");
+      complain("expected a command, fit, lrt, plan or devices, found " + found + " (see batchlmm --help)");
     } else {
       complain(std::string(error.what()) + " (see batchlmm " + commands.front()->get_name() + " --help)");
     }
@@ -61,7 +65,9 @@ int run(int argc, char** argv) {
     complain("out of memory");
     return failure;
   }
-  return cli::write_standard_output(output) ? success : failure;
+  const bool written = cli::write_standard_output(outcome.output);
+  if (!outcome.failure.empty()) complain(outcome.failure);
+  return written && outcome.failure.empty() ? success : failure;
 }
 
 }  // namespace

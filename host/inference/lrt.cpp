@@ -24,8 +24,7 @@ std::array<double, 2> exact_interval(std::uint64_t x, std::uint64_t n) {
 }
 
 BootstrapTest bootstrap_test(const Model& null, const Model& full, const Embedding& embedding,
-                             const LikelihoodRatioTest& test, const BootstrapOptions& options, const Backend& backend,
-                             ReplicateTable* table) {
+                             const LikelihoodRatioTest& test, const BootstrapOptions& options, ReplicateTable* table) {
   const auto start = std::chrono::steady_clock::now();
   const kernels::Shape& s = null.shape();
   std::vector<double> lambda(s.lambdas, 0.0);
@@ -37,15 +36,19 @@ BootstrapTest bootstrap_test(const Model& null, const Model& full, const Embeddi
   // Where the backend is ours to choose the tier comes first: it must not depend on how many replicates there are. The
   // large tier goes to a device only where one is asked for.
   const bool automatic = options.backend == BackendChoice::automatic;
+  const int threads = thread_count(options.threads);
   const Bootstrap bootstrap(null, full, embedding, lambda, test.null.sigma, options.seed, options.tier,
-                            automatic ? Backend{} : backend);
-  const Backend used = automatic && bootstrap.engine().tier() == Tier::large ? Backend{} : backend;
+                            Backend{options.backend == BackendChoice::cuda});
+  const Backend used =
+      automatic && bootstrap.engine().tier() == Tier::large
+          ? Backend{}
+          : choose_backend(options.backend, bootstrap.engine().facts().multiply_adds, options.replicates, threads);
   BootstrapRun run;
   run.first = options.first;
   run.count = options.replicates;
   run.observed = test.statistic;
   run.backend = used;
-  run.threads = thread_count(options.threads);
+  run.threads = threads;
   run.parameters = table != nullptr;
   run.progress = options.progress;
   if (table != nullptr) {
@@ -57,6 +60,8 @@ BootstrapTest bootstrap_test(const Model& null, const Model& full, const Embeddi
 
   BootstrapTest result;
   result.replicates = summary.replicates;
+  result.asked = options.replicates;
+  result.stopped = summary.stopped;
   result.used = summary.used;
   result.extreme = summary.extreme;
   result.p = static_cast<double>(1 + summary.extreme) / static_cast<double>(1 + summary.used);
@@ -86,7 +91,7 @@ LikelihoodRatioTest likelihood_ratio_test(std::shared_ptr<const ModelMatrices> n
   check_model(*full_matrices);
   const Model null(std::move(null_matrices), Method::ml), full(std::move(full_matrices), Method::ml);
   const Embedding embedding = embed(null, full);
-  const Backend backend = choose_backend(options.backend, options.replicates);
+  require_backend(options.backend);
   std::optional<ReplicateTable> table;
   if (!options.out.empty()) table.emplace(options.out, null, full);
 
@@ -98,7 +103,7 @@ LikelihoodRatioTest likelihood_ratio_test(std::shared_ptr<const ModelMatrices> n
   test.df = test.full.parameters - test.null.parameters;
   test.p_chisq = test.statistic > 0 ? boost::math::gamma_q(0.5 * test.df, 0.5 * test.statistic) : 1.0;
   if (options.replicates > 0)
-    test.bootstrap = bootstrap_test(null, full, embedding, test, options, backend, table ? &*table : nullptr);
+    test.bootstrap = bootstrap_test(null, full, embedding, test, options, table ? &*table : nullptr);
   else if (table)
     table->close();
   return test;

@@ -30,6 +30,8 @@ struct BootstrapOptions {
 
 struct BootstrapTest {
   std::uint64_t replicates = 0, used = 0, extreme = 0;
+  std::uint64_t asked = 0;           ///< replicates that were asked for
+  std::string stopped;               ///< why there are fewer (a lost device); empty: there are not
   double p = 0;                      ///< (1 + extreme) / (1 + used)
   std::array<double, 2> interval{};  ///< 95 % Monte-Carlo (Clopper-Pearson) interval of the p-value
   double mean_statistic = 0;
@@ -52,7 +54,9 @@ struct LikelihoodRatioTest {
   std::optional<BootstrapTest> bootstrap;
 };
 
-/// @throws ModelError when the models are not nested, have different responses or rows; BackendUnavailable; OutputError
+/// A device that is lost on the way leaves the test on the replicates finished before, all of them in the file too.
+/// @throws ModelError when the models are not nested, have different responses or rows; BackendUnavailable;
+/// OutputError; DeviceError
 LikelihoodRatioTest likelihood_ratio_test(std::shared_ptr<const ModelMatrices> null,
                                           std::shared_ptr<const ModelMatrices> full, const BootstrapOptions& options);
 

@@ -69,6 +69,9 @@ std::string bootstrap_text(const BootstrapTest& bootstrap) {
   }
   std::string out =
       fmt::format("\nParametric bootstrap: {} replicates, seed {}\n", bootstrap.replicates, bootstrap.seed);
+  if (!bootstrap.stopped.empty())
+    out += fmt::format("  stopped    after {} of {} replicates: {}\n", bootstrap.replicates, bootstrap.asked,
+                       bootstrap.stopped);
   out += fmt::format("  p-value    {:.4g}, 95% Monte-Carlo interval {:.4g} to {:.4g}\n", bootstrap.p,
                      bootstrap.interval[0], bootstrap.interval[1]);
   out += fmt::format("  used       {} of {}\n", bootstrap.used, bootstrap.replicates);
@@ -125,7 +128,7 @@ std::string lrt_json(const LikelihoodRatioTest& test) {
     json["replicates"] = 0;
     for (const char* key :
          {"used", "extreme", "p_bootstrap", "p_bootstrap_interval", "mean_statistic", "share_zero", "status",
-          "singular", "tier", "backend", "threads", "seconds", "replicates_per_second", "seed"}) {
+          "singular", "tier", "backend", "threads", "seconds", "replicates_per_second", "seed", "stopped"}) {
       json[key] = nullptr;
     }
   } else {
@@ -148,6 +151,8 @@ std::string lrt_json(const LikelihoodRatioTest& test) {
     json["seconds"] = bootstrap.seconds;
     json["replicates_per_second"] = bootstrap.replicates_per_second;
     json["seed"] = bootstrap.seed;
+    json["stopped"] = nullptr;
+    if (!bootstrap.stopped.empty()) json["stopped"] = bootstrap.stopped;
   }
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }

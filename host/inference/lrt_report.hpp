@@ -14,7 +14,8 @@ namespace batchlmm {
 std::string lrt_text(const LikelihoodRatioTest& test, const std::string& data);
 
 /// The same facts as one JSON object, closed by a newline. Numbers read back to the same doubles; NaN is null. Without
-/// a bootstrap `replicates` is 0 and the other keys of the bootstrap are null.
+/// a bootstrap `replicates` is 0 and the other keys of the bootstrap are null; `stopped` is null where all replicates
+/// that were asked for are there.
 std::string lrt_json(const LikelihoodRatioTest& test);
 
 }  // namespace batchlmm
