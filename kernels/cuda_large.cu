@@ -143,13 +143,37 @@ public:
         blas_.dsymm(blas_handle_, CUBLAS_SIDE_LEFT, CUBLAS_FILL_MODE_LOWER, m, n, &one, a, lda, b, ldb, &zero, c, ldc),
         "cublasDsymm");
   }
-  void gemm(bool transposed, int m, int n, int k, const double* a, int lda, const double* b, int ldb, double* c,
+  void gemm(bool transposed, int m, int n, int k, double alpha, const double* a, int lda, const double* b, int ldb,
+            double beta, double* c, int ldc) override {
+    use();
+    blas_.check(blas_.dgemm(blas_handle_, transposed ? CUBLAS_OP_T : CUBLAS_OP_N, CUBLAS_OP_N, m, n, k, &alpha, a, lda,
+                            b, ldb, &beta, c, ldc),
+                "cublasDgemm");
+  }
+  void spmm(const SparseMatrix& a, int columns, double alpha, const double* b, int ldb, double beta, double* c,
             int ldc) override {
     use();
-    const double one = 1, zero = 0;
-    blas_.check(blas_.dgemm(blas_handle_, transposed ? CUBLAS_OP_T : CUBLAS_OP_N, CUBLAS_OP_N, m, n, k, &one, a, lda, b,
-                            ldb, &zero, c, ldc),
-                "cublasDgemm");
+    const Cusparse& sparse = cusparse();
+    if (sparse_handle_ == nullptr) {
+      sparse.check(sparse.create(&sparse_handle_), "cusparseCreate");
+      sparse.check(sparse.set_stream(sparse_handle_, stream_), "cusparseSetStream");
+    }
+    // The descriptors are of the host alone; the calls take what they need of them.
+    const SparseDescriptors d(sparse, a, columns, b, ldb, c, ldc);
+    // The only way of the library for this layout with the same bits in every run.
+    constexpr cusparseSpMMAlg_t algorithm = CUSPARSE_SPMM_CSR_ALG3;
+    std::size_t bytes = 0;
+    sparse.check(
+        sparse.spmm_buffer_size(sparse_handle_, CUSPARSE_OPERATION_NON_TRANSPOSE, CUSPARSE_OPERATION_NON_TRANSPOSE,
+                                &alpha, d.a, d.b, &beta, d.c, CUDA_R_64F, algorithm, &bytes),
+        "cusparseSpMM_bufferSize");
+    if (bytes > sparse_workspace_bytes_) {
+      sparse_workspace_ = allocate(bytes);
+      sparse_workspace_bytes_ = bytes;
+    }
+    sparse.check(sparse.spmm(sparse_handle_, CUSPARSE_OPERATION_NON_TRANSPOSE, CUSPARSE_OPERATION_NON_TRANSPOSE, &alpha,
+                             d.a, d.b, &beta, d.c, CUDA_R_64F, algorithm, sparse_workspace_.get()),
+                 "cusparseSpMM");
   }
   void gemv(bool transposed, int m, int n, double alpha, const double* a, int lda, const double* x,
             double* y) override {
@@ -171,10 +195,44 @@ public:
   }
 
 private:
+  /// Descriptors of one product's matrices.
+  struct SparseDescriptors {
+    SparseDescriptors(const Cusparse& library, const SparseMatrix& matrix, int columns, const double* from, int ld_from,
+                      double* to, int ld_to)
+        : sparse(library) {
+      try {
+        sparse.check(sparse.create_csr(&a, matrix.rows, matrix.columns, matrix.values, const_cast<int*>(matrix.begin),
+                                       const_cast<int*>(matrix.column), const_cast<double*>(matrix.value),
+                                       CUSPARSE_INDEX_32I, CUSPARSE_INDEX_32I, CUSPARSE_INDEX_BASE_ZERO, CUDA_R_64F),
+                     "cusparseCreateCsr");
+        sparse.check(sparse.create_dense(&b, matrix.columns, columns, ld_from, const_cast<double*>(from), CUDA_R_64F,
+                                         CUSPARSE_ORDER_COL),
+                     "cusparseCreateDnMat");
+        sparse.check(sparse.create_dense(&c, matrix.rows, columns, ld_to, to, CUDA_R_64F, CUSPARSE_ORDER_COL),
+                     "cusparseCreateDnMat");
+      } catch (...) {
+        release();
+        throw;
+      }
+    }
+    SparseDescriptors(const SparseDescriptors&) = delete;
+    SparseDescriptors& operator=(const SparseDescriptors&) = delete;
+    ~SparseDescriptors() { release(); }
+    void release() const {
+      if (a != nullptr) (void)sparse.destroy_sparse(a);
+      if (b != nullptr) (void)sparse.destroy_dense(b);
+      if (c != nullptr) (void)sparse.destroy_dense(c);
+    }
+    const Cusparse& sparse;
+    cusparseSpMatDescr_t a = nullptr;
+    cusparseDnMatDescr_t b = nullptr, c = nullptr;
+  };
+
   /// The device is current for a thread, not for the program.
   void use() const { check(cudaSetDevice(device_), "cudaSetDevice"); }
   void release() {
     if (cudaSetDevice(device_) == cudaSuccess && stream_ != nullptr) (void)cudaStreamSynchronize(stream_);
+    if (sparse_handle_ != nullptr) (void)cusparse().destroy(sparse_handle_);
     if (solver_handle_ != nullptr) (void)solver_.destroy(solver_handle_);
     if (blas_handle_ != nullptr) (void)blas_.destroy(blas_handle_);
     if (done_ != nullptr) (void)cudaEventDestroy(done_);
@@ -189,7 +247,9 @@ private:
   cudaEvent_t done_ = nullptr;
   cublasHandle_t blas_handle_ = nullptr;
   cusolverDnHandle_t solver_handle_ = nullptr;
-  std::shared_ptr<std::byte> workspace_, factor_workspace_;
+  cusparseHandle_t sparse_handle_ = nullptr;
+  std::shared_ptr<std::byte> workspace_, factor_workspace_, sparse_workspace_;
+  std::size_t sparse_workspace_bytes_ = 0;
   int factored_ = 0, factor_workspace_length_ = 0;
 };
 

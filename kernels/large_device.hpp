@@ -1,7 +1,8 @@
 /// @file
-/// What a device does for models with a large dense Schur complement: linear algebra by the vendor's libraries, and the
-/// steps that these do not have as one function of a thread's index (kernels/large_steps.hpp). The host's side is
-/// host/model/device_large_criterion.hpp. All pointers of the steps are the device's.
+/// What a device does for models with a large dense Schur complement, and to reduce responses: linear algebra by the
+/// vendor's libraries, and the steps that these do not have as one function of a thread's index
+/// (kernels/large_steps.hpp). The host's side is host/model/device_large_criterion.hpp. All pointers of the steps are
+/// the device's.
 ///
 /// Columns are ordered [dense terms (q) | X (p) | y]: what is factored is then bordered, and one Cholesky factorization
 /// gives the factor of the Schur complement, of X and the last pivot. Matrices are column-major with leading dimension
@@ -237,10 +238,37 @@ struct SumPieces {
   int n = 0, piece = 1, pieces = 1;
 };
 
-using LargeStep = std::variant<FactorLevels, SolveEntries, AddPairs, AddCross, FillPanel, ReadPanel, Mirror, Border,
-                               StartInverse, Gather, SparseTraces, LevelValues, LevelTraces, AddPairDerivatives,
-                               AddDerivative, ProjectedBlocks, SubtractFromIdentity, BlockProducts, BlockTraces,
-                               TraceProducts, BlockValues, DenseDirections, AppliedPartials, AppliedSums, SumPieces>;
+/// y - offset in each column of n, in place: an item a place.
+struct SubtractOffset {
+  double* y = nullptr;
+  const double* offset = nullptr;
+  int n = 0;
+};
+/// to += from, both of `rows` rows in each column: an item a place.
+struct AddColumns {
+  double* to = nullptr;
+  const double* from = nullptr;
+  int rows = 0, ld_to = 0, ld_from = 0;
+};
+/// Sums of squares of a column's pieces: an item a column and piece, the pieces of a column together.
+struct SquarePieces {
+  const double* y = nullptr;
+  int n = 0, piece = 1, pieces = 1;
+  double* out = nullptr;
+};
+
+using LargeStep =
+    std::variant<FactorLevels, SolveEntries, AddPairs, AddCross, FillPanel, ReadPanel, Mirror, Border, StartInverse,
+                 Gather, SparseTraces, LevelValues, LevelTraces, AddPairDerivatives, AddDerivative, ProjectedBlocks,
+                 SubtractFromIdentity, BlockProducts, BlockTraces, TraceProducts, BlockValues, DenseDirections,
+                 AppliedPartials, AppliedSums, SumPieces, SubtractOffset, AddColumns, SquarePieces>;
+
+/// A sparse matrix row by row: row i has value[begin[i]] .. value[begin[i + 1] - 1] in these columns, ascending.
+struct SparseMatrix {
+  int rows = 0, columns = 0, values = 0;
+  const int *begin = nullptr, *column = nullptr;
+  const double* value = nullptr;
+};
 
 /// One queue of work on a device. What is asked for happens in the order of the calls, but not before `wait` returns;
 /// until then whatever is read or written on the host must stay. One thread at a time.
@@ -275,8 +303,11 @@ public:
                      int ldc) = 0;
   /// C = A B with a symmetric m x m A given by its lower triangle; m x n.
   virtual void symm(int m, int n, const double* a, int lda, const double* b, int ldb, double* c, int ldc) = 0;
-  /// C = op(A) B; m x n, inner dimension k.
-  virtual void gemm(bool transposed, int m, int n, int k, const double* a, int lda, const double* b, int ldb, double* c,
+  /// C = alpha op(A) B + beta C; m x n, inner dimension k.
+  virtual void gemm(bool transposed, int m, int n, int k, double alpha, const double* a, int lda, const double* b,
+                    int ldb, double beta, double* c, int ldc) = 0;
+  /// C = alpha A B + beta C with a sparse A.
+  virtual void spmm(const SparseMatrix& a, int columns, double alpha, const double* b, int ldb, double beta, double* c,
                     int ldc) = 0;
   /// y = alpha op(A) x, A m x n.
   virtual void gemv(bool transposed, int m, int n, double alpha, const double* a, int lda, const double* x,

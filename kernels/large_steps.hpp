@@ -397,5 +397,25 @@ BATCHLMM_FUNCTION inline void run_item(const SumPieces& a, std::size_t item) {
   a.to[item] = t;
 }
 
+BATCHLMM_FUNCTION inline void run_item(const SubtractOffset& a, std::size_t item) {
+  a.y[item] -= a.offset[item % static_cast<std::size_t>(a.n)];
+}
+
+BATCHLMM_FUNCTION inline void run_item(const AddColumns& a, std::size_t item) {
+  const std::ptrdiff_t row = static_cast<std::ptrdiff_t>(item) % a.rows,
+                       column = static_cast<std::ptrdiff_t>(item) / a.rows;
+  a.to[row + column * a.ld_to] += a.from[row + column * a.ld_from];
+}
+
+BATCHLMM_FUNCTION inline void run_item(const SquarePieces& a, std::size_t item) {
+  const std::ptrdiff_t column = static_cast<std::ptrdiff_t>(item) / a.pieces,
+                       g = static_cast<std::ptrdiff_t>(item) % a.pieces;
+  const std::ptrdiff_t begin = g * a.piece, end = begin + a.piece < a.n ? begin + a.piece : a.n;
+  const double* y = a.y + column * a.n;
+  double t = 0;
+  for (std::ptrdiff_t i = begin; i < end; ++i) t = fma(y[i], y[i], t);
+  a.out[item] = t;
+}
+
 }  // namespace BATCHLMM_ISA
 }  // namespace batchlmm::kernels

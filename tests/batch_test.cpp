@@ -59,6 +59,35 @@ TEST(Batch, ManyResponsesOnOneDesign) {
     }
 }
 
+TEST(Batch, ResponsesAddedTogetherAreThoseAddedOneByOne) {
+  // Arrange
+  const auto design = oracle::random_model(Kind::crossed, 2, 11);
+  std::mt19937_64 rng(5);
+  std::normal_distribution<double> normal;
+  Eigen::MatrixXd y = Eigen::MatrixXd::NullaryExpr(design->y.size(), 9, [&] { return normal(rng); });
+  y.colwise() += design->y;
+  Batch together(design, Method::reml), one_by_one(design, Method::reml);
+  for (Eigen::Index i = 0; i < y.cols(); ++i) one_by_one.add(y.col(i));
+
+  // Act
+  const std::size_t first = together.add_responses(0, y.leftCols(4)),
+                    second = together.add_responses(0, y.rightCols(5));
+
+  // Assert
+  EXPECT_EQ(first, 0U);
+  EXPECT_EQ(second, 4U);
+  const std::vector<BatchFit> found = together.fit({BackendChoice::cpu, 1, {}}),
+                              expected = one_by_one.fit({BackendChoice::cpu, 1, {}});
+  ASSERT_EQ(found.size(), expected.size());
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    EXPECT_EQ(found[i].criterion, expected[i].criterion) << i;
+    EXPECT_EQ(found[i].theta, expected[i].theta) << i;
+  }
+  EXPECT_THROW(together.add_responses(0, y.topRows(3)), ModelError);
+  EXPECT_THROW(together.add_responses(0, y.topRows(3), BackendChoice::cuda), ModelError);
+  EXPECT_EQ(together.size(), 9U);
+}
+
 TEST(Batch, ManyDesignsOfOneShape) {
   for (Kind kind : {Kind::single, Kind::nested, Kind::crossed, Kind::deep})
     for (Method method : {Method::ml, Method::reml}) {

@@ -2,9 +2,12 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <random>
 
+#include "host/batch/batch.hpp"
 #include "host/model/device_large_criterion.hpp"
 #include "host/model/large_criterion.hpp"
+#include "host/model/response_reduction.hpp"
 #include "kernels/cuda.hpp"
 #include "kernels/cuda_large.hpp"
 #include "kernels/cuda_library_status.hpp"
@@ -119,6 +122,64 @@ TEST_F(CudaLarge, EngineFitsWhatTheCpuFits) {
     oracle::expect_the_same_fits(device.full, cpu.full);
     EXPECT_EQ(oracle::differing_items(device.null, again.null), 0u);
     EXPECT_EQ(oracle::differing_items(device.full, again.full), 0u);
+  }
+}
+
+TEST_F(CudaLarge, ResponsesAreReducedAsOnTheCpu) {
+  for (oracle::Kind kind : {oracle::Kind::single, oracle::Kind::nested_and_crossed, oracle::Kind::crossed}) {
+    // Arrange
+    const auto matrices = oracle::random_model(kind, 2, 21);
+    matrices->offset = Eigen::VectorXd::LinSpaced(matrices->y.size(), -3, 5);
+    const Model model(matrices, Method::reml);
+    const Eigen::MatrixXd& x = model.x_gauge().columns;
+    ResponseReduction reduction(model, kernels::make_cuda_large_device(0));
+    const Eigen::Index count = reduction.panel() + 9;
+    std::mt19937_64 rng(8);
+    std::normal_distribution<double> normal;
+    Eigen::MatrixXd y = Eigen::MatrixXd::NullaryExpr(matrices->y.size(), count, [&] { return normal(rng); });
+    y.colwise() += 100 * matrices->y;
+    Eigen::MatrixXd found(reduction.length(), count), again(reduction.length(), count), one(reduction.length(), 1);
+
+    // Act
+    reduction.reduce(y.data(), count, found.data());
+    reduction.reduce(y.data(), count, again.data());
+    reduction.reduce(y.col(3).data(), 1, one.data());
+
+    // Assert
+    EXPECT_EQ(found, again);
+    EXPECT_EQ(one.col(0), found.col(3));
+    for (Eigen::Index i = 0; i < count; ++i) {
+      Eigen::VectorXd centered = y.col(i) - matrices->offset;
+      const Eigen::VectorXd ols = x.transpose() * centered / static_cast<double>(centered.size());
+      centered -= x * ols;
+      const std::vector<double> response = model.response(centered);
+      const auto length = static_cast<Eigen::Index>(response.size());
+      EXPECT_LT(relative_error(found.col(i).head(length), Eigen::Map<const Eigen::VectorXd>(response.data(), length)),
+                1e-12);
+      EXPECT_LT(relative_error(found.col(i).tail(x.cols()), ols), 1e-12);
+    }
+  }
+}
+
+TEST_F(CudaLarge, ABatchTakesResponsesThatADeviceReduced) {
+  // Arrange
+  const auto design = oracle::random_model(oracle::Kind::crossed, 2, 11);
+  std::mt19937_64 rng(5);
+  std::normal_distribution<double> normal;
+  Eigen::MatrixXd y = Eigen::MatrixXd::NullaryExpr(design->y.size(), 40, [&] { return normal(rng); });
+  y.colwise() += design->y;
+  Batch device(design, Method::reml), cpu(design, Method::reml);
+
+  // Act
+  device.add_responses(0, y, BackendChoice::cuda);
+  cpu.add_responses(0, y);
+
+  // Assert
+  const std::vector<BatchFit> found = device.fit({BackendChoice::cpu, 1, {}}),
+                              expected = cpu.fit({BackendChoice::cpu, 1, {}});
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    EXPECT_EQ(found[i].status, expected[i].status) << i;
+    EXPECT_NEAR(found[i].criterion, expected[i].criterion, 1e-9) << i;
   }
 }
 

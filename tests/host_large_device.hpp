@@ -85,11 +85,21 @@ public:
       dsymm_("L", "L", &m, &n, &one, a, &lda, b, &ldb, &zero, c, &ldc);
     });
   }
-  void gemm(bool transposed, int m, int n, int k, const double* a, int lda, const double* b, int ldb, double* c,
+  void gemm(bool transposed, int m, int n, int k, double alpha, const double* a, int lda, const double* b, int ldb,
+            double beta, double* c, int ldc) override {
+    later([=] { dgemm_(transposed ? "T" : "N", "N", &m, &n, &k, &alpha, a, &lda, b, &ldb, &beta, c, &ldc); });
+  }
+  void spmm(const kernels::SparseMatrix& a, int columns, double alpha, const double* b, int ldb, double beta, double* c,
             int ldc) override {
     later([=] {
-      const double one = 1, zero = 0;
-      dgemm_(transposed ? "T" : "N", "N", &m, &n, &k, &one, a, &lda, b, &ldb, &zero, c, &ldc);
+      for (int column = 0; column < columns; ++column)
+        for (int i = 0; i < a.rows; ++i) {
+          double t = 0;
+          for (int w = a.begin[i]; w < a.begin[i + 1]; ++w)
+            t += a.value[w] * b[a.column[w] + static_cast<std::ptrdiff_t>(column) * ldb];
+          double& to = c[i + static_cast<std::ptrdiff_t>(column) * ldc];
+          to = alpha * t + (beta == 0 ? 0 : beta * to);
+        }
     });
   }
   void gemv(bool transposed, int m, int n, double alpha, const double* a, int lda, const double* x,

@@ -21,8 +21,10 @@
 #include "host/model/memory.hpp"
 #include "host/model/moment_start.hpp"
 #include "host/model/optimize.hpp"
+#include "host/model/response_reduction.hpp"
 #include "kernels/cpu.hpp"
 #include "kernels/cuda.hpp"
+#include "kernels/cuda_large.hpp"
 
 namespace batchlmm {
 namespace {
@@ -147,6 +149,24 @@ public:
       responses_.insert(responses_.end(), ols.data(), ols.data() + ols.size());
     }
     return append(Range::Kind::response, given_[design], at, responses_.size() - at);
+  }
+
+  std::size_t add_responses(std::size_t design, const Eigen::MatrixXd& y, BackendChoice backend) {
+    const std::size_t first = size_;
+    const KnownDesign& known = given(design);
+    if (backend != BackendChoice::cuda || known.is_large() || y.rows() != known.matrices->y.size()) {
+      for (Eigen::Index i = 0; i < y.cols(); ++i) add_response(design, y.col(i));
+      return first;
+    }
+    std::unique_ptr<ResponseReduction>& reduction = reductions_[given_[design]];
+    if (reduction == nullptr)
+      reduction = std::make_unique<ResponseReduction>(*known.model, kernels::make_cuda_large_device(0));
+    const std::size_t at = responses_.size(), length = static_cast<std::size_t>(reduction->length());
+    const auto count = static_cast<std::size_t>(y.cols());
+    responses_.resize(at + count * length);
+    reduction->reduce(y.data(), count, responses_.data() + at);
+    for (std::size_t i = 0; i < count; ++i) append(Range::Kind::response, given_[design], at + i * length, length);
+    return first;
   }
 
   std::size_t add_own_design(std::shared_ptr<const ModelMatrices> design) {
@@ -595,6 +615,7 @@ private:
   std::vector<int> given_;  ///< the user's designs among the known ones
   std::vector<Range> ranges_;
   std::vector<double> responses_;  ///< the kernels' response vector and the p coefficients taken off it; y where large
+  std::map<int, std::unique_ptr<ResponseReduction>> reductions_;  ///< on a device, by known design
   std::vector<OwnDesign> own_;
   std::vector<VariantItem> variants_;
   std::vector<Generator> generators_;
@@ -613,6 +634,9 @@ std::size_t Batch::add_design(std::shared_ptr<const ModelMatrices> design) {
 }
 std::size_t Batch::add(const Eigen::VectorXd& y) { return impl_->add_response(0, y); }
 std::size_t Batch::add(std::size_t design, const Eigen::VectorXd& y) { return impl_->add_response(design, y); }
+std::size_t Batch::add_responses(std::size_t design, const Eigen::MatrixXd& y, BackendChoice backend) {
+  return impl_->add_responses(design, y, backend);
+}
 std::size_t Batch::add(std::shared_ptr<const ModelMatrices> design) { return impl_->add_own_design(std::move(design)); }
 std::size_t Batch::add(DesignVariant variant) { return impl_->add_variant(std::move(variant)); }
 std::size_t Batch::add(std::size_t design, std::uint64_t count,

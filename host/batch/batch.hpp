@@ -63,6 +63,15 @@ public:
   std::size_t add(const Eigen::VectorXd& y);
   /// Adds a response on a design.
   std::size_t add(std::size_t design, const Eigen::VectorXd& y);
+  /// Adds many responses on a design.
+  /// @param y        n x count, the offset not subtracted
+  /// @param backend  where they are reduced to cross-products: `cuda` by sparse products on a device, many at a time,
+  /// equal to those of the CPU up to rounding; else by the CPU, as `add` does. Large designs keep their responses as
+  /// they are.
+  /// @return the first item's index
+  /// @throws ModelError where y has another length, BackendUnavailable, DeviceMemoryError, DeviceError
+  std::size_t add_responses(std::size_t design, const Eigen::MatrixXd& y,
+                            BackendChoice backend = BackendChoice::automatic);
   /// Adds a design with its own response. It is kept by reference, and assembled when it is fitted. A design whose
   /// levels are all levels of one that was given by `add_design`, nested alike, shares its lanes; so do designs of
   /// their own with the same levels in each row.

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "host/model/dense_term_inverses.hpp"
+#include "host/model/device_layout.hpp"
 #include "host/model/streamed_levels.hpp"
 
 namespace batchlmm {
@@ -23,60 +24,7 @@ namespace k = kernels;
 
 /// Terms of a sum that one item adds.
 constexpr int segment_length = 64;
-/// Leading dimensions are multiples of this, and arrays begin at multiples of its doubles.
-constexpr int alignment = 16;
-
-std::size_t aligned(std::size_t n) { return (n + alignment - 1) / alignment * alignment; }
 int pieces(int n) { return (n + segment_length - 1) / segment_length; }
-
-/// Arrays one after the other in a block of memory, in doubles; measures where the block is null.
-class Layout {
-public:
-  explicit Layout(std::byte* base) : base_(base) {}
-  template <class T = double>
-  T* take(std::size_t n) {
-    T* at = base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + 8 * used_);
-    used_ += aligned((n * sizeof(T) + 7) / 8);
-    return at;
-  }
-  [[nodiscard]] std::size_t bytes() const { return 8 * used_; }
-
-private:
-  std::byte* base_;
-  std::size_t used_ = 0;
-};
-
-/// Constants on the way to a device.
-class Constants {
-public:
-  template <class T>
-  void add(const std::vector<T>& values, const T*& pointer) {
-    const std::size_t bytes = values.size() * sizeof(T);
-    parts_.push_back({values.data(), bytes, at_, &pointer,
-                      [](void* to, std::byte* base) { *static_cast<const T**>(to) = reinterpret_cast<T*>(base); }});
-    at_ += 8 * aligned((bytes + 7) / 8);
-  }
-  /// Everything in one block; sets the pointers. The vectors must be there until this returns.
-  std::shared_ptr<std::byte> upload(k::LargeDevice& device) {
-    std::shared_ptr<std::byte> memory = device.allocate(std::max<std::size_t>(at_, 8));
-    for (const Part& part : parts_) {
-      part.set(part.pointer, memory.get() + part.at);
-      if (part.bytes > 0) device.upload(memory.get() + part.at, part.from, part.bytes);
-    }
-    device.wait();
-    return memory;
-  }
-
-private:
-  struct Part {
-    const void* from;
-    std::size_t bytes, at;
-    void* pointer;
-    void (*set)(void*, std::byte*);
-  };
-  std::vector<Part> parts_;
-  std::size_t at_ = 0;
-};
 
 /// Lengths and places of the sums that an evaluation with derivatives ends with.
 struct Derived {
@@ -121,7 +69,7 @@ std::size_t factored_length(const k::LargeConstants& c) {
   return c.levels + (c.q + corner) + c.q + corner * corner;
 }
 
-Arrays lay_out(const DeviceLargeModel& model, Layout& layout) {
+Arrays lay_out(const DeviceLargeModel& model, DeviceLayout& layout) {
   const k::LargeConstants& c = model.constants();
   const k::Shape& shape = model.model().shape();
   const std::size_t K = c.K, levels = c.levels, entries = c.entries, ld = c.ld, N = c.q + c.p + 1;
@@ -174,7 +122,7 @@ struct Exchange {
   int* info;
 };
 
-Exchange exchange(const DeviceLargeModel& model, Layout& layout) {
+Exchange exchange(const DeviceLargeModel& model, DeviceLayout& layout) {
   const k::LargeConstants& c = model.constants();
   const k::Shape& s = model.model().shape();
   Exchange e{};
@@ -205,12 +153,12 @@ public:
       const int column = shape_.term[shape_.parameter_term[x]].column;
       direction_.push_back({column + shape_.parameter_row[x], column + shape_.parameter_column[x]});
     }
-    Layout there(nullptr), here(nullptr);
+    DeviceLayout there(nullptr), here(nullptr);
     (void)lay_out(*device_model_, there);
     (void)exchange(*device_model_, here);
     memory_ = device_->allocate(there.bytes());
     host_memory_ = device_->allocate_host(here.bytes());
-    Layout take_there(memory_.get()), take_here(host_memory_.get());
+    DeviceLayout take_there(memory_.get()), take_here(host_memory_.get());
     a_ = lay_out(*device_model_, take_there);
     e_ = exchange(*device_model_, take_here);
     e_.v[O_] = 1;
@@ -364,7 +312,7 @@ void DeviceLargeCriterion::invert() {
   device_->trsm(O_, O_, s.factor, c_.ld, s.inverse, c_.ld);
   const std::size_t blocks = static_cast<std::size_t>(derived_.dense) * c_.most_levels;
   if (!regular_ && c_.q > 0) {
-    device_->gemm(false, columns, c_.q, columns, s.inverse, c_.ld, s.cross, c_.ld, s.factor, c_.ld);
+    device_->gemm(false, columns, c_.q, columns, 1, s.inverse, c_.ld, s.cross, c_.ld, 0, s.factor, c_.ld);
     run(k::BlockValues{c_, s, s.factor, columns, a_.blocks}, blocks);
   }
   if (columns > 0) device_->syrk(true, columns, columns, 1, s.inverse, c_.ld, 0, s.factor, c_.ld);
@@ -415,9 +363,9 @@ void DeviceLargeCriterion::trace_products() {
     run(k::ProjectedBlocks{c_, s, regular_ ? a_.t_inverse : nullptr, a_.work}, static_cast<std::size_t>(q) * q);
     if (!regular_) {
       // Q_11 = G - P'P and Psi = I - W'P.
-      device_->gemm(false, columns, q, columns, s.inverse, ld, s.cross, ld, a_.p, ld);
+      device_->gemm(false, columns, q, columns, 1, s.inverse, ld, s.cross, ld, 0, a_.p, ld);
       device_->syrk(true, q, columns, -1, a_.p, ld, 1, a_.work, ld);
-      device_->gemm(true, columns, q, columns, s.inverse, ld, a_.p, ld, a_.psi, ld);
+      device_->gemm(true, columns, q, columns, 1, s.inverse, ld, a_.p, ld, 0, a_.psi, ld);
       run(k::SubtractFromIdentity{a_.psi, columns, ld}, static_cast<std::size_t>(columns) * q);
     }
     run(k::BlockTraces{c_, a_.work, a_.blocks}, static_cast<std::size_t>(derived_.pairs) * most);
@@ -461,13 +409,13 @@ void DeviceLargeCriterion::differentiate(bool traces) {
     device_->gemv(false, q, N_, 1, s.cross, ld, s.v, s.dense_modes);
     run(k::DenseDirections{c_, s}, static_cast<std::size_t>(q) * dense);
     device_->gemv(true, q, dense, 1, s.direction, ld, s.dense_modes, out + derived_.dense_forms);
-    device_->gemm(false, O_, dense, q, s.cross, ld, s.direction, ld, s.applied + static_cast<Index>(derived_.s) * ld,
-                  ld);
-    device_->gemm(true, dense, m, q, s.direction, ld, s.applied, ld, out + derived_.applied, dense);
+    device_->gemm(false, O_, dense, q, 1, s.cross, ld, s.direction, ld, 0,
+                  s.applied + static_cast<Index>(derived_.s) * ld, ld);
+    device_->gemm(true, dense, m, q, 1, s.direction, ld, s.applied, ld, 0, out + derived_.applied, dense);
   }
   if (O_ > 0) {
-    device_->gemm(false, O_, m, O_, s.inverse, ld, s.applied, ld, a_.projected, ld);
-    device_->gemm(true, m, m, O_, a_.projected, ld, a_.projected, ld, out + derived_.gram, m);
+    device_->gemm(false, O_, m, O_, 1, s.inverse, ld, s.applied, ld, 0, a_.projected, ld);
+    device_->gemm(true, m, m, O_, 1, a_.projected, ld, a_.projected, ld, 0, out + derived_.gram, m);
   }
   device_->download(e_.derived, out, derived_.size * sizeof(double));
   device_->download(e_.v, s.v, O_ * sizeof(double));
@@ -639,7 +587,7 @@ DeviceLargeModel::DeviceLargeModel(const Model& model, k::LargeDevice& device, c
   c.p = s.p;
   c.q = s.stages > 0 ? s.own[1] : 0;
   const int K = c.K, O = c.q + c.p, N = O + 1;
-  c.ld = static_cast<int>(aligned(N));
+  c.ld = static_cast<int>(DeviceLayout::aligned(N));
 
   // Entries: the columns that a level touches, in the device's order.
   const auto place = [&](int column) { return column == 0 ? O : column <= c.p ? c.q + column - 1 : column - 1 - c.p; };
@@ -760,7 +708,7 @@ DeviceLargeModel::DeviceLargeModel(const Model& model, k::LargeDevice& device, c
   const double q = c.q;
   exact_ = 4.0 * (c.streamed_parameters + 1) * q * q * q <= options.largest_exact_hessian;
 
-  Constants constants;
+  DeviceArrays constants;
   constants.add(row, c.row);
   constants.add(column, c.column);
   constants.add(first, c.first);
@@ -792,7 +740,7 @@ DeviceLargeModel::DeviceLargeModel(const Model& model, k::LargeDevice& device, c
 }
 
 double DeviceLargeModel::criterion_bytes() const {
-  Layout layout(nullptr);
+  DeviceLayout layout(nullptr);
   (void)lay_out(*this, layout);
   return static_cast<double>(layout.bytes());
 }
