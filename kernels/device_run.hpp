@@ -315,7 +315,7 @@ StatisticCounts run_summary(Device& device, const Work& work, std::uint64_t firs
 /// Replicates of a chunk that gives every thread several, within the memory that may be used.
 template <class Device, class Work>
 std::uint64_t chunk_items(Device& device, const Work& work) {
-  constexpr std::uint64_t items_a_thread = 8, most = 1u << 20;
+  constexpr std::uint64_t items_a_thread = 32, most = 1u << 20;
   double none = 0;
   std::uint8_t status = 0;
   std::uint32_t boundary = 0;

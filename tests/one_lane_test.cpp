@@ -167,9 +167,9 @@ TEST(OneLane, AChunkFillsTheDeviceWithinItsMemory) {
                       few = kernels::chunk_items(small, kernels::StreamingWork(job));
 
   // Assert
-  EXPECT_EQ(most, 8000u);
+  EXPECT_EQ(most, 32'000u);
   EXPECT_GE(few, 64u);
-  EXPECT_LT(few, 800u);
+  EXPECT_LT(few, 3'200u);
 }
 
 /// A model of the same shape as `like`, with other values of the covariates.
