@@ -76,7 +76,8 @@ struct InterpolantGrid {
 /// What of a response vector a fit needs, tabulated.
 template <class A>
 struct InterpolantTable {
-  A root;                          ///< r^2 with no random effects, then X_t'P y: 1 + tested
+  A root;  ///< r^2 with no random effects, then X_t'P y: 1 + tested
+  // Of the levels before the last:
   A value[max_interpolated];       ///< r^2 of the smaller model: parents x (K + 1)
   A projection[max_interpolated];  ///< X_t'P y: parents x (K + 1) x tested
   A phi[2];                        ///< smaller, larger model, on the last level's grid
@@ -86,7 +87,8 @@ BATCHLMM_FUNCTION inline InterpolantTable<A> make_interpolant_table(const Interp
   InterpolantTable<A> table;
   table.root = arena.take(1 + t.tested);
   for (int l = 0; l < max_interpolated; ++l) {
-    const std::size_t values = l < t.levels ? static_cast<std::size_t>(t.level[l].parents) * (t.level[l].nodes + 1) : 0;
+    const std::size_t values =
+        l + 1 < t.levels ? static_cast<std::size_t>(t.level[l].parents) * (t.level[l].nodes + 1) : 0;
     table.value[l] = arena.take(values);
     table.projection[l] = arena.take(values * t.tested);
   }
@@ -99,9 +101,10 @@ BATCHLMM_FUNCTION inline InterpolantTable<A> make_interpolant_table(const Interp
 /// Scratch memory of a tabulation.
 template <class A>
 struct TabulateScratch {
-  A vector;   ///< rotated response
-  A square;   ///< its squares
-  A product;  ///< padded (K + 1)
+  A vector;             ///< rotated response
+  A square;             ///< its squares
+  A product;            ///< padded (K + 1)
+  A value, projection;  ///< as the table's: the last level's at one of its parents
 };
 template <class A>
 BATCHLMM_FUNCTION inline TabulateScratch<A> make_tabulate_scratch(const Interpolant& t, Arena<A>& arena) {
@@ -114,6 +117,9 @@ BATCHLMM_FUNCTION inline TabulateScratch<A> make_tabulate_scratch(const Interpol
   scratch.vector = arena.take(padded(rows));
   scratch.square = arena.take(padded(rows));
   scratch.product = arena.take(padded(abscissae));
+  const std::size_t last = t.level[t.levels - 1].nodes + 1;
+  scratch.value = arena.take(last);
+  scratch.projection = arena.take(last * t.tested);
   return scratch;
 }
 
@@ -153,16 +159,17 @@ BATCHLMM_INLINE void tabulate_parent(const Interpolant& t, int l, int parent, co
   }
   multiply<V>(level.shrink + parent * shrink, abscissae, columns, s.square, s.product);
   const V start = l == 0 ? table.root[0] : table.value[l - 1][above];
-  const A value = table.value[l] + first;
+  const bool last = l + 1 == t.levels;
+  const A value = last ? s.value : table.value[l] + first;
   for (int a = 0; a < abscissae; ++a) value[a] = start - V(s.product[a]);
-  const A projection = table.projection[l] + first * t.tested;
+  const A projection = last ? s.projection : table.projection[l] + first * t.tested;
   for (int c = 0; c < t.tested; ++c) {
     multiply<V>(level.tested + (static_cast<std::size_t>(parent) * t.tested + c) * shrink, abscissae, columns, s.vector,
                 s.product);
     const V from = l == 0 ? table.root[1 + c] : table.projection[l - 1][static_cast<std::size_t>(above) * t.tested + c];
     for (int a = 0; a < abscissae; ++a) projection[a * t.tested + c] = from - V(s.product[a]);
   }
-  if (l + 1 < t.levels) return;
+  if (!last) return;
 
   const double* factor = t.tested_root + first * triangle_size(t.tested);
   for (int a = 0; a < abscissae; ++a) {

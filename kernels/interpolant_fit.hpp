@@ -289,9 +289,8 @@ BATCHLMM_INLINE InterpolantValue<V> leading_part(const Interpolant& t, const V* 
 
   // sum = 1 + sum_l a_l rho_l
   V sum = V(1.0), by[max_interpolated], by_twice[max_interpolated], mixed = V(0.0);
-  const int constant = t.common_rate == nullptr ? L : 1;
   for (int l = 0; l < L; ++l) {
-    if (l >= constant) break;
+    if (l > 0 && t.common_rate != nullptr) break;
     const V a = V(t.level[l].common_rate / t.level[l].scale);
     sum = fma(a, product[l], sum);  // NOLINT(clang-analyzer-core.CallAndMessage): every level was written above
     by[l] = a * rate[l];

@@ -7,12 +7,14 @@
 /// response, q_l columns and g_l grid points of the levels before, K_l + 1 abscissae and t tested columns a replicate
 /// takes
 ///     sum_l g_l q_l (e + (1 + t)(K_l + 1)) + e (p + t)
-/// multiply-adds (56 x 32 crossed intercepts with one tested column: 36,000, the rotations 30,000 of them). A thread
-/// takes a bundle of 4 replicates and 8 rows of a table at a time, 32 sums in registers: for 32 multiply-adds it loads
-/// the bundle's entry and 8 entries of the table, 12 doubles. A multiprocessor of compute capability 8.0 or 9.0 starts
-/// 64 multiply-adds a cycle and loads 128 bytes, 16 doubles: 32 threads' 32 multiply-adds take 16 cycles, their
-/// loads 24. So loads bound the products to two thirds of the rate of multiply-adds (one replicate a thread, 9 loads
-/// for 8: to 22 %). A cooperating tile in shared memory would load less; it would sum in the same order.
+/// multiply-adds (56 x 32 crossed intercepts with one tested column: 36,000 where K is 7 and 6, the rotations 30,000 of
+/// them). A thread takes a bundle of 4 replicates and 8 rows of a table at a time, 32 sums in registers: for 32
+/// multiply-adds it loads the bundle's entry and 8 entries of the table, 12 doubles. A multiprocessor of compute
+/// capability 9.0 starts 64 multiply-adds a cycle (8.0: 32) and loads 128 bytes, 16 doubles: 32 threads' 32
+/// multiply-adds take 16 cycles (32), their loads 24. So loads bound the products to two thirds of the rate of
+/// multiply-adds on 9.0 (one replicate a thread, 9 loads for 8 multiply-adds: to 22 %); on 8.0 they do not. Bundles of
+/// 8 would balance the two on 9.0, with 234 registers in place of 168 and a third fewer warps; a measurement has to
+/// tell.
 ///
 /// Grid points of the levels before are independent of one another: they are spread over warps, neighbouring warps take
 /// the same replicates, whose response vectors then come from the nearest cache.

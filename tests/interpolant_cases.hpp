@@ -164,6 +164,7 @@ inline std::list<InterpolantCase> interpolant_cases() {
   cases.emplace_back("refit, REML", crossed, crossed, std::vector<double>{0.4, 0.5}, Method::reml);
   DesignBuilder single(6);
   std::vector<int> level;
+  level.reserve(240);
   for (int i = 0; i < 240; ++i) level.push_back(i < 60 ? i : single.pick(60));
   const auto s = single.factor(level).finish(5);
   cases.emplace_back("single factor", without_last_columns(*s, 2), s, std::vector<double>{0.5});

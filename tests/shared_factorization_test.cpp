@@ -99,6 +99,7 @@ TEST(SharedFactorization, FitsOtherClassesOfModelsAsTheStreamingTierDoes) {
   DesignBuilder single(6);
   {
     std::vector<int> level;
+    level.reserve(240);
     for (int i = 0; i < 240; ++i) level.push_back(i < 60 ? i : single.pick(60));
     single.factor(level);
   }
