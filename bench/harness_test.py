@@ -16,7 +16,7 @@ from unittest import mock
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 # pylint: disable=wrong-import-position
 import bench
-from harness import cases, compare, curves, designs, instructions, measure, results, rounds, svg
+from harness import cases, compare, curves, designs, gpu, instructions, measure, results, rounds, svg
 from harness.processes import BenchmarkError, Worker, run
 
 JOBS = os.environ.get("BATCHLMM_BENCH_JOBS")
@@ -362,6 +362,153 @@ class Jobs(unittest.TestCase):
         rates = {one["isa"]: one["multiply_adds_per_second"] for one in facts["isas"]}
         self.assertIn(facts["chosen"], rates)
         self.assertTrue(all(rate > 1e7 for rate in rates.values()))
+
+
+class Gpu(unittest.TestCase):
+    def test_occupancy_is_what_registers_and_shared_memory_leave(self):
+        self.assertEqual(gpu.occupancy(168), 12 / 64)
+        self.assertEqual(gpu.occupancy(255), 8 / 64)
+        self.assertEqual(gpu.occupancy(32), 1.0)
+        self.assertEqual(gpu.occupancy(32, shared=100 * 1024), 8 / 64)
+
+    def test_resource_usage_is_read_by_architecture_and_kernel(self):
+        text = """
+Fatbin elf code:
+================
+arch = sm_80
+Resource usage:
+ Common:
+  GLOBAL:0
+ Function _Z10fit_kernelv:
+  REG:168 STACK:3952 SHARED:0 LOCAL:0 CONSTANT[0]:1200 TEXTURE:0 SURFACE:0 SAMPLER:0
+arch = sm_90
+ Function _Z11draw_kernelv:
+  REG:64 STACK:192 SHARED:16 LOCAL:8 CONSTANT[0]:1200 TEXTURE:0 SURFACE:0 SAMPLER:0
+"""
+        fit, draw = gpu.resource_usage(text)
+        self.assertEqual((fit["architecture"], fit["kernel"], fit["registers"], fit["stack"]),
+                         ("sm_80", "_Z10fit_kernelv", 168, 3952))
+        self.assertEqual((draw["architecture"], draw["shared"], draw["local"], draw["occupancy"]), ("sm_90", 16, 8, 0.5))
+
+    def test_gtest_reports_count_runs_failures_and_skips(self):
+        report = {"testsuites": [{"name": "Cuda", "testsuite": [
+            {"name": "A", "result": "COMPLETED"}, {"name": "B", "result": "SKIPPED"},
+            {"name": "C", "result": "COMPLETED", "failures": [{"failure": "no"}]}]}]}
+        self.assertEqual(gpu.gtest_counts(report), (3, 1, 1, ["Cuda.C"]))
+
+    def test_sanitizer_summaries_give_their_errors(self):
+        self.assertEqual(gpu.sanitizer_errors("========= ERROR SUMMARY: 3 errors"), 3)
+        self.assertEqual(gpu.sanitizer_errors("========= RACECHECK SUMMARY: 0 hazards displayed (0 errors)"), 0)
+        self.assertIsNone(gpu.sanitizer_errors("no device"))
+
+    def test_profiles_are_read_by_launch(self):
+        text = """==PROF== Connected
+"ID","Process ID","Kernel Name","Metric Name","Metric Unit","Metric Value"
+"0","7","fit_kernel","gpu__time_duration.sum","ns","1,234,567"
+"0","7","fit_kernel","launch__registers_per_thread","register/thread","168"
+"1","7","draw_kernel","gpu__time_duration.sum","ns","99"
+"1","7","draw_kernel","something__else.sum","","1"
+"""
+        self.assertEqual(gpu.profile(text), [{"kernel": "fit_kernel", "nanoseconds": 1234567.0, "registers": 168.0},
+                                             {"kernel": "draw_kernel", "nanoseconds": 99.0}])
+        with self.assertRaisesRegex(gpu.Unable, "ERR_NVGPUCTRPERM"):
+            gpu.profile("==ERROR== ERR_NVGPUCTRPERM\n")
+
+    def test_answers_that_differ_are_told(self):
+        one = {"count": 9, "used": 9, "status": {"converged": 9}, "extreme": 2, "mean_statistic": 1.0}
+        self.assertEqual(gpu.differences(one, dict(one, seconds=3)), [])
+        other = dict(one, extreme=3, mean_statistic=1.0 + 1e-6)
+        self.assertEqual(len(gpu.differences(one, other)), 2)
+        self.assertEqual(gpu.differences({"count": 1}, {"count": 1}), [])
+
+    def test_only_libraries_that_are_not_the_systems_travel(self):
+        ldd = """\tlinux-vdso.so.1 (0x0)
+\tlibfmt.so.9 => /usr/lib/libfmt.so.9 (0x1)
+\tlibc.so.6 => /lib/libc.so.6 (0x2)
+\tlibcublas.so.13 => /usr/lib/libcublas.so.13 (0x3)
+"""
+        self.assertEqual(list(gpu.shared_objects(ldd)), ["libfmt.so.9", "libcublas.so.13"])
+        with self.assertRaisesRegex(BenchmarkError, "libarrow"):
+            gpu.shared_objects("\tlibarrow.so.2600 => not found\n")
+
+    def test_time_is_shared_and_runs_out(self):
+        now = [0.0]
+        clock = gpu.Clock(100, lambda: now[0])
+        self.assertEqual(clock.limit(30), 30)
+        now[0] = 90.0
+        self.assertEqual(clock.limit(30), 10)
+        now[0] = 99.5
+        with self.assertRaises(gpu.Unable):
+            clock.limit(30)
+
+    def test_a_process_that_takes_too_long_is_ended_with_its_children(self):
+        code, out, _ = gpu.call(["sh", "-c", "echo begun; sleep 60 & wait"], 1)
+        self.assertEqual((code, out), (None, "begun\n"))
+
+    def results(self):
+        part = {"seconds": 1.0}
+        return {
+            "date": "2026-01-01T00:00:00+00:00", "machine": {"cores": 16, "processor": "P"},
+            "device": {"driver": "13.0", "devices": [{"name": "Card", "compute_capability": "9.0"}]},
+            "build": {"commit": "0123456789abcdef"},
+            "resources": [{"architecture": "sm_90", "kernel": "_ZN8batchlmm10fit_kernelE", "registers": 168, "stack": 0,
+                           "shared": 0, "local": 0, "occupancy": 12 / 64}],
+            "tests": dict(part, results=[{"test": "cuda_test", "exit_code": 0, "run": 5, "failed": 0, "skipped": 0,
+                                          "failures": []}]),
+            "sanitizer": dict(part, results=[{"tool": "memcheck", "case": "politeness", "tier": "streaming", "errors": 0},
+                                             {"tool": "racecheck", "case": "kb07", "tier": "shared",
+                                              "unable": "no time was left"}]),
+            "ceiling": dict(part, results={"multiply_adds_per_second": 1.5e13, "copy_bytes_per_second": 2e12,
+                                           "write_bytes_per_second": 5e10, "read_bytes_per_second": 5e10,
+                                           "start_seconds": 0.4}),
+            "cases": dict(part, results={
+                "politeness": {"goal": 2e8, "tier": {"cuda": "symmetry", "cpu": "symmetry"}, "rate": 1e8, "cpu_rate": 2e7,
+                               "ratio": 5.0, "share_of_ceiling": 0.1, "compared": 1000, "differences": [],
+                               "device_multiply_adds_per_second": 1e12, "cpu_thread_multiply_adds_per_second": 2e10},
+                "insteval-bootstrap": {"goal": 500, "error": "it ended"}}),
+            "billion": dict(part, results={"seconds": 9.0, "goal": 10.0, "p": 1e-3, "used": 10 ** 9, "tier": "symmetry"}),
+            "profile": dict(part, unable="ncu was not found"),
+        }
+
+    def test_what_failed_is_listed(self):
+        good = self.results()
+        self.assertEqual(gpu.failures(good), [])
+        bad = copy.deepcopy(good)
+        bad["tests"]["results"][0].update(exit_code=1, failed=1, failures=["Cuda.A"])
+        bad["tests"]["results"].append({"test": "cuda_x_test", "exit_code": 0, "run": 3, "failed": 0, "skipped": 3})
+        bad["sanitizer"]["results"][0]["errors"] = 2
+        bad["cases"]["results"]["politeness"]["differences"] = ["used: cpu 1, cuda 2"]
+        self.assertEqual(len(gpu.failures(bad)), 4)
+        self.assertEqual(gpu.failures(dict(good, tests={"seconds": 1.0, "unable": "no time was left"})),
+                         ["tests: no time was left"])
+
+    def test_the_page_has_every_part(self):
+        results = dict(self.results(), failures=["cuda_test: Cuda.A"])
+        text = gpu.page(results)
+        for piece in ("| politeness | symmetry | 1e+08 | 2e+08 |", "10.0 %", "1000, the same", "it ended", "9.00 s",
+                      "1.5e+13 multiply-adds/s", "**Failed:**", "cuda_test: Cuda.A", "ncu was not found", "| 168 | 0 | 19 % |",
+                      "5 run, 0 failed, 0 skipped", "1 of 2 done, 0 with errors"):
+            self.assertIn(piece, text)
+
+    def test_cases_are_those_of_the_harness(self):
+        names = [case.name for case in gpu.GPU_CASES] + [case for case, *_ in gpu.SANITIZED + gpu.PROFILED]
+        self.assertTrue(cases.find(names))
+
+    def test_without_a_pack_or_a_build_the_command_says_so(self):
+        with tempfile.TemporaryDirectory() as empty, contextlib.redirect_stderr(io.StringIO()) as err:
+            code = gpu.main(["run", "--pack", empty, "--build", empty, "--dry-run"])
+        self.assertEqual(code, 2)
+        self.assertIn("found neither", err.getvalue())
+
+    @unittest.skipUnless(JOBS, "BATCHLMM_BENCH_JOBS is not set")
+    def test_a_rate_is_measured_by_orders_that_grow(self):
+        command = [JOBS, "lrt", *cases.POLITENESS, designs.DATA / "politeness.csv"]
+        with Worker("jobs", command) as worker:
+            rate, found = gpu.measured_rate(worker, 1, 0.2, 20)
+            same = gpu.differences(worker.order("300 7 1"), worker.order("300 7 2"))
+        self.assertGreater(rate, 1000)
+        self.assertGreater(found["count"], 64)
+        self.assertEqual(same, [])
 
 
 if __name__ == "__main__":
