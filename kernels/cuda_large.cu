@@ -2,6 +2,8 @@
 // text of a step, an item a thread.
 #include "kernels/cuda_large.hpp"
 
+#include <algorithm>
+#include <map>
 #include <string>
 
 #include "kernels/cuda.hpp"
@@ -101,17 +103,32 @@ public:
     check(cudaEventSynchronize(done_), "cudaEventSynchronize, after steps of a large model");
   }
 
+  void repeat(std::uint64_t key, const std::function<void()>& work) override {
+    use();
+    Recording& recording = recordings_[key];
+    if (recording.graph != nullptr) {
+      check(cudaGraphLaunch(recording.graph, stream_), "cudaGraphLaunch");
+      return;
+    }
+    // At first as it is: workspaces are made then.
+    if (recording.calls++ == 1) record(recording, work);
+    if (recording.graph != nullptr)
+      check(cudaGraphLaunch(recording.graph, stream_), "cudaGraphLaunch");
+    else
+      work();
+  }
+
   void potrf(int n, double* a, int ld, int* info) override {
     use();
-    if (n > factored_) {
-      solver_.check(
-          solver_.dpotrf_buffer_size(solver_handle_, CUBLAS_FILL_MODE_LOWER, n, a, ld, &factor_workspace_length_),
-          "cusolverDnDpotrf_bufferSize");
-      factor_workspace_ = allocate(sizeof(double) * static_cast<std::size_t>(std::max(factor_workspace_length_, 1)));
-      factored_ = n;
+    // One for each order, kept: recordings go on using it.
+    FactorWorkspace& workspace = factor_workspaces_[n];
+    if (workspace.memory == nullptr) {
+      solver_.check(solver_.dpotrf_buffer_size(solver_handle_, CUBLAS_FILL_MODE_LOWER, n, a, ld, &workspace.length),
+                    "cusolverDnDpotrf_bufferSize");
+      workspace.memory = allocate(sizeof(double) * static_cast<std::size_t>(std::max(workspace.length, 1)));
     }
     solver_.check(solver_.dpotrf(solver_handle_, CUBLAS_FILL_MODE_LOWER, n, a, ld,
-                                 reinterpret_cast<double*>(factor_workspace_.get()), factor_workspace_length_, info),
+                                 reinterpret_cast<double*>(workspace.memory.get()), workspace.length, info),
                   "cusolverDnDpotrf");
   }
   void trsm(int n, int columns, const double* l, int ldl, double* b, int ldb) override {
@@ -195,6 +212,28 @@ public:
   }
 
 private:
+  /// The calls for one key as a graph: one launch in place of a hundred, each of which all queues would wait for.
+  struct Recording {
+    int calls = 0;
+    cudaGraphExec_t graph = nullptr;  ///< null where it has not been, or cannot be, recorded
+  };
+  /// Where a library does what cannot be recorded, there is no graph.
+  void record(Recording& recording, const std::function<void()>& work) {
+    check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
+    bool complete = true;
+    try {
+      work();
+    } catch (const ComputationError&) {
+      complete = false;
+    }
+    cudaGraph_t graph = nullptr;
+    const cudaError_t ended = cudaStreamEndCapture(stream_, &graph);
+    if (complete && ended == cudaSuccess && cudaGraphInstantiate(&recording.graph, graph, 0) != cudaSuccess)
+      recording.graph = nullptr;
+    if (graph != nullptr) (void)cudaGraphDestroy(graph);
+    (void)cudaGetLastError();
+  }
+
   /// Descriptors of one product's matrices.
   struct SparseDescriptors {
     SparseDescriptors(const Cusparse& library, const SparseMatrix& matrix, int columns, const double* from, int ld_from,
@@ -232,6 +271,8 @@ private:
   void use() const { check(cudaSetDevice(device_), "cudaSetDevice"); }
   void release() {
     if (cudaSetDevice(device_) == cudaSuccess && stream_ != nullptr) (void)cudaStreamSynchronize(stream_);
+    for (auto& [key, recording] : recordings_)
+      if (recording.graph != nullptr) (void)cudaGraphExecDestroy(recording.graph);
     if (sparse_handle_ != nullptr) (void)cusparse().destroy(sparse_handle_);
     if (solver_handle_ != nullptr) (void)solver_.destroy(solver_handle_);
     if (blas_handle_ != nullptr) (void)blas_.destroy(blas_handle_);
@@ -248,9 +289,14 @@ private:
   cublasHandle_t blas_handle_ = nullptr;
   cusolverDnHandle_t solver_handle_ = nullptr;
   cusparseHandle_t sparse_handle_ = nullptr;
-  std::shared_ptr<std::byte> workspace_, factor_workspace_, sparse_workspace_;
+  struct FactorWorkspace {
+    std::shared_ptr<std::byte> memory;
+    int length = 0;
+  };
+  std::shared_ptr<std::byte> workspace_, sparse_workspace_;
+  std::map<int, FactorWorkspace> factor_workspaces_;  ///< of cuSOLVER, by order
   std::size_t sparse_workspace_bytes_ = 0;
-  int factored_ = 0, factor_workspace_length_ = 0;
+  std::map<std::uint64_t, Recording> recordings_;
 };
 
 }  // namespace

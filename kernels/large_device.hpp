@@ -9,7 +9,10 @@
 /// `ld`; lower triangles by targets t = triangle(row, column).
 #pragma once
 
+#include <atomic>
 #include <cstddef>
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <variant>
 
@@ -270,6 +273,12 @@ struct SparseMatrix {
   const double* value = nullptr;
 };
 
+/// The first of so many keys that nobody else has.
+inline std::uint64_t large_device_keys(int count) {
+  static std::atomic<std::uint64_t> next{0};
+  return next.fetch_add(static_cast<std::uint64_t>(count));
+}
+
 /// One queue of work on a device. What is asked for happens in the order of the calls, but not before `wait` returns;
 /// until then whatever is read or written on the host must stay. One thread at a time.
 ///
@@ -290,6 +299,10 @@ public:
   virtual void download(void* to, const void* from, std::size_t bytes) = 0;
   virtual void zero(void* to, std::size_t bytes) = 0;
   virtual void wait() = 0;
+  /// Calls `work`, which makes the same calls with the same arguments whenever it is given for this key (`wait` and
+  /// `allocate` are not among them): a device may take them down and repeat them by itself.
+  /// @param key  of large_device_keys()
+  virtual void repeat(std::uint64_t key, const std::function<void()>& work) = 0;
 
   /// A = LL' in place, lower triangle. `info`: 0, or the order of the leading minor that is not positive.
   virtual void potrf(int n, double* a, int ld, int* info) = 0;

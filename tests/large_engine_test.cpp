@@ -204,6 +204,39 @@ TEST(LargeEngine, TakesAsManyQueuesAsFindPlace) {
   EXPECT_EQ(oracle::differing_items(few.null, many.null), 0u);
 }
 
+TEST(LargeEngine, GoesOnWithTheOtherDevicesWhenOneIsLost) {
+  // Arrange
+  const Model model(crossed_on_three_factors(1, 9), Method::reml);
+  const Embedding same = identity_embedding(model);
+  const std::vector<std::shared_ptr<oracle::HostLargeMemory>> memory{std::make_shared<oracle::HostLargeMemory>(),
+                                                                     std::make_shared<oracle::HostLargeMemory>()};
+  const LargeEngine engine(
+      {&model, &model, &same, generating(model), 13},
+      {[] { return 2; }, [&](int device) { return std::make_shared<oracle::HostLargeDevice>(memory[device]); }});
+  const int workers = engine.device_workers();
+  oracle::ResultArrays results(model.shape(), 1);
+  kernels::BootstrapChunk chunk;
+  chunk.count = 1;
+  chunk.null = results.pointers();
+
+  // Act
+  memory[1]->lost = true;
+  int losses = 0;
+  for (int i = 0; i < workers; ++i) try {
+      engine.run({true}, false, chunk);
+    } catch (const DeviceLost&) {
+      ++losses;
+    }
+
+  // Assert
+  EXPECT_EQ(losses, workers / 2);
+  EXPECT_EQ(engine.device_workers(), workers / 2);
+  EXPECT_TRUE(is_used(static_cast<Status>(results.status[0])));
+  memory[0]->lost = true;
+  for (int i = 0; i < workers; ++i) EXPECT_THROW(engine.run({true}, false, chunk), DeviceLost);
+  EXPECT_EQ(engine.device_workers(), 0);
+}
+
 TEST(LargeEngine, DrawsHaveTheModelsCovariance) {
   // Arrange: y'Ay has expectation tr(AV) and variance 2 tr(AVAV); A = I, and A = the cross-products within a factor
   const Model model(crossed_on_three_factors(2, 10), Method::ml);

@@ -6,6 +6,7 @@
 #include <limits>
 #include <utility>
 
+#include "batchlmm/error.hpp"
 #include "host/model/blas.hpp"
 #include "host/model/optimize.hpp"
 #include "kernels/cuda_large.hpp"
@@ -74,15 +75,23 @@ public:
   Turn& operator=(const Turn&) = delete;
   ~Turn() {
     const std::lock_guard lock(engine_.mutex_);
-    (backend_.cuda ? engine_.device_ : engine_.cpu_).idle.push_back(std::move(worker_));
-    engine_.given_back_.notify_one();
+    Workers& workers = backend_.cuda ? engine_.device_ : engine_.cpu_;
+    if (loss_ == nullptr) {
+      workers.idle.push_back(std::move(worker_));
+    } else {
+      --workers.made;
+      workers.loss = loss_;
+    }
+    engine_.given_back_.notify_all();
   }
   Worker* operator->() const { return worker_.get(); }
+  void lose(std::exception_ptr loss) { loss_ = std::move(loss); }
 
 private:
   const LargeEngine& engine_;
   Backend backend_;
   std::unique_ptr<Worker> worker_;
+  std::exception_ptr loss_;
 };
 
 LargeEngine::Side LargeEngine::make_side(const Model& model, std::vector<double> start) {
@@ -168,7 +177,7 @@ Eigen::VectorXd LargeEngine::draw(std::uint64_t replicate) const {
 
 void LargeEngine::make_device_workers() const {
   const std::lock_guard making(making_);
-  if (device_.made > 0) return;
+  if (device_.made > 0 || device_.loss != nullptr) return;
   std::vector<std::unique_ptr<Worker>> made;
   const int devices = devices_.count();
   for (int d = 0; d < devices; ++d) {
@@ -216,7 +225,10 @@ std::unique_ptr<LargeEngine::Worker> LargeEngine::take_worker(const Backend& bac
   {
     std::unique_lock lock(mutex_);
     Workers& workers = backend.cuda ? device_ : cpu_;
-    if (backend.cuda) given_back_.wait(lock, [&] { return !workers.idle.empty(); });
+    if (backend.cuda) {
+      given_back_.wait(lock, [&] { return !workers.idle.empty() || workers.made == 0; });
+      if (workers.made == 0) std::rethrow_exception(workers.loss);
+    }
     if (!workers.idle.empty()) {
       std::unique_ptr<Worker> worker = std::move(workers.idle.back());
       workers.idle.pop_back();
@@ -292,11 +304,16 @@ void LargeEngine::fit(const Side& side, Criterion& criterion, bool parameters, c
 
 void LargeEngine::run(const Backend& backend, bool parameters, kernels::BootstrapChunk& chunk) const {
   const SerialBlas serial;
-  const Turn worker(*this, backend);
+  Turn worker(*this, backend);
   std::vector<Eigen::VectorXd> y;
   for (std::uint64_t i = 0; i < chunk.count; ++i) y.push_back(draw(chunk.first + i));
-  fit(null_side_, *worker->null, parameters, y, {}, chunk.null);
-  if (!refit_) fit(full_side_, *worker->full, parameters, y, chunk.null, chunk.full);
+  try {
+    fit(null_side_, *worker->null, parameters, y, {}, chunk.null);
+    if (!refit_) fit(full_side_, *worker->full, parameters, y, chunk.null, chunk.full);
+  } catch (const DeviceLost&) {
+    worker.lose(std::current_exception());
+    throw;
+  }
 }
 
 }  // namespace batchlmm

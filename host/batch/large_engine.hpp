@@ -3,6 +3,7 @@
 #pragma once
 
 #include <condition_variable>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -61,10 +62,12 @@ private:
   struct Worker {
     std::unique_ptr<Criterion> null, full;
   };
-  /// Those that wait for a thread: of the CPU they are made when they are wanted, of devices all at once.
+  /// Those that wait for a thread: of the CPU they are made when they are wanted, of devices all at once. A worker
+  /// whose device is lost is taken by no later call.
   struct Workers {
     std::vector<std::unique_ptr<Worker>> idle;
     int made = 0;
+    std::exception_ptr loss;
   };
   /// A worker from when it is taken until it is given back.
   class Turn;

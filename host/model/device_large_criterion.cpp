@@ -171,8 +171,8 @@ public:
     const double n = N_;
     return {n * n * n * (1.0 / 6 + 0.5 + 0.5), device_model_->criterion_bytes()};
   }
-  CriterionValue evaluate(const std::vector<double>& lambda, bool derivatives) override {
-    return evaluate(lambda, derivatives, derivatives && device_model_->exact());
+  CriterionValue evaluate(const std::vector<double>& lambda, bool with_derivatives) override {
+    return evaluate(lambda, with_derivatives, with_derivatives && device_model_->exact());
   }
   CriterionValue evaluate_with_information(const std::vector<double>& lambda) override {
     return evaluate(lambda, true, false);
@@ -186,13 +186,16 @@ public:
   [[nodiscard]] MatrixXd modes(int b) const override;
 
 private:
-  CriterionValue evaluate(const std::vector<double>& lambda, bool derivatives, bool exact);
+  CriterionValue evaluate(const std::vector<double>& lambda, bool with_derivatives, bool with_hessian);
   void run(const k::LargeStep& step, std::size_t items) {
     if (items > 0) device_->run(step, items);
   }
+  /// Sequences of calls that are the same every time.
+  enum Sequence { factoring, another_response, derivatives, singular_derivatives, exact, singular_exact, sequences };
   void upload(const std::vector<double>& lambda);
   void factor();
   void solve_response();
+  void place_inverses();
   void invert();
   void trace_levels(int columns);
   void differentiate(bool traces);
@@ -205,7 +208,7 @@ private:
   /// dGamma of a streamed parameter to `work`.
   void derive_cross(int parameter);
   /// From `derived` and what the host knows of X.
-  void finish(bool exact, CriterionValue& value) const;
+  void finish(bool with_hessian, CriterionValue& value) const;
   void add_traces(MatrixXd& hessian) const;
   [[nodiscard]] int phi_columns() const { return shape_.reml ? O_ : c_.q; }  ///< ML: Phi is zero on X
 
@@ -220,6 +223,7 @@ private:
   Exchange e_;
   std::vector<double> response_;
   bool response_is_new_ = true;
+  std::uint64_t keys_ = k::large_device_keys(sequences);
   /// A streamed parameter's entry of T, in the columns of a level.
   struct Direction {
     int i, j;
@@ -294,15 +298,17 @@ void DeviceLargeCriterion::solve_response() {
   if (O_ > 0) device_->gemv(false, O_, O_, 1, s.inverse, c_.ld, s.cross + static_cast<Index>(O_) * c_.ld, s.ly);
 }
 
+/// Where `invert` uploads them from.
+void DeviceLargeCriterion::place_inverses() {
+  for (int b = 0; b < shape_.terms && regular_; ++b)
+    if (shape_.term[b].stage > 0)
+      std::copy_n(t_inverse_[b].data(), t_inverse_[b].size(), e_.t_inverse + shape_.term[b].lambda);
+}
+
 /// W, the diagonal blocks of the dense terms, Phi and the levels' traces.
 void DeviceLargeCriterion::invert() {
   const k::LargeState& s = a_.state;
-  if (regular_ && a_.t_inverse != nullptr) {
-    for (int b = 0; b < shape_.terms; ++b)
-      if (shape_.term[b].stage > 0)
-        std::copy_n(t_inverse_[b].data(), t_inverse_[b].size(), e_.t_inverse + shape_.term[b].lambda);
-    device_->upload(a_.t_inverse, e_.t_inverse, shape_.lambdas * sizeof(double));
-  }
+  if (regular_ && a_.t_inverse != nullptr) device_->upload(a_.t_inverse, e_.t_inverse, shape_.lambdas * sizeof(double));
   if (O_ == 0) {
     trace_levels(0);
     return;
@@ -421,28 +427,33 @@ void DeviceLargeCriterion::differentiate(bool traces) {
   device_->download(e_.v, s.v, O_ * sizeof(double));
 }
 
-CriterionValue DeviceLargeCriterion::evaluate(const std::vector<double>& lambda, bool derivatives, bool exact) {
+CriterionValue DeviceLargeCriterion::evaluate(const std::vector<double>& lambda, bool with_derivatives,
+                                              bool with_hessian) {
   CriterionValue value;
   value.deviance = 1e300;
-  if (derivatives) {
+  if (with_derivatives) {
     value.gradient = VectorXd::Zero(derived_.m);
     value.hessian = MatrixXd::Zero(derived_.m, derived_.m);
     value.information = MatrixXd::Zero(derived_.m, derived_.m);
   }
-  const bool kept = derivatives && !exact && kept_lambda_ == lambda;
+  const bool kept = with_derivatives && !with_hessian && kept_lambda_ == lambda;
   if (!kept) kept_lambda_.clear();
   upload(lambda);
   if (kept) {
-    solve_response();
-    differentiate(false);
-    device_->download(e_.ly, a_.state.ly, O_ * sizeof(double));
-    device_->download(e_.response_square, a_.state.cross + static_cast<Index>(O_) * (c_.ld + 1), sizeof(double));
+    device_->repeat(keys_ + another_response, [&] {
+      solve_response();
+      differentiate(false);
+      device_->download(e_.ly, a_.state.ly, O_ * sizeof(double));
+      device_->download(e_.response_square, a_.state.cross + static_cast<Index>(O_) * (c_.ld + 1), sizeof(double));
+    });
     device_->wait();
     value.r2 = *e_.response_square - Eigen::Map<const VectorXd>(e_.ly, O_).squaredNorm();
   } else {
-    factor();
-    device_->download(e_.factored, a_.factored, factored_length(c_) * sizeof(double));
-    device_->download(e_.info, a_.info, sizeof(int));
+    device_->repeat(keys_ + factoring, [&] {
+      factor();
+      device_->download(e_.factored, a_.factored, factored_length(c_) * sizeof(double));
+      device_->download(e_.info, a_.info, sizeof(int));
+    });
     device_->wait();
     if (*e_.info != 0) return value;
     const double *diagonal = e_.factored + c_.levels, *of_cross = diagonal + N_, *corner = of_cross + c_.q;
@@ -464,22 +475,27 @@ CriterionValue DeviceLargeCriterion::evaluate(const std::vector<double>& lambda,
   const double deviance =
       log_determinant_ + shape_.degrees * std::log(value.r2) + shape_.constant + (shape_.reml ? log_x_ : 0.0);
   if (!std::isfinite(deviance)) return value;
-  if (derivatives && !kept) {
-    invert();
-    if (exact) trace_products();
-    differentiate(true);
+  if (with_derivatives && !kept) {
+    const Sequence sequence =
+        with_hessian ? (regular_ ? exact : singular_exact) : (regular_ ? derivatives : singular_derivatives);
+    place_inverses();
+    device_->repeat(keys_ + sequence, [&] {
+      invert();
+      if (with_hessian) trace_products();
+      differentiate(true);
+    });
     device_->wait();
   }
   value.deviance = deviance;
   value.ok = true;
-  if (!derivatives) return value;
-  finish(exact, value);
+  if (!with_derivatives) return value;
+  finish(with_hessian, value);
   beta_ = -Eigen::Map<const VectorXd>(e_.v + c_.q, c_.p);
   kept_lambda_ = lambda;
   return value;
 }
 
-void DeviceLargeCriterion::finish(bool exact, CriterionValue& value) const {
+void DeviceLargeCriterion::finish(bool with_hessian, CriterionValue& value) const {
   const Derived& d = derived_;
   const double n_over_r2 = shape_.degrees / value.r2;
   VectorXd forms(d.m), gradient(d.m);
@@ -509,8 +525,8 @@ void DeviceLargeCriterion::finish(bool exact, CriterionValue& value) const {
   const MatrixXd squares = (n_over_r2 / value.r2) * forms * forms.transpose();
   value.information = n_over_r2 * products - squares;
   value.hessian = value.information;
-  value.exact = exact;
-  if (exact) {
+  value.exact = with_hessian;
+  if (with_hessian) {
     value.hessian = 2 * n_over_r2 * products - squares;
     add_traces(value.hessian);
   }
