@@ -182,11 +182,6 @@ void LargeEngine::make_device_workers() const {
   const int devices = devices_.count();
   for (int d = 0; d < devices; ++d) {
     std::shared_ptr<const DeviceLargeModel> null, full;
-    double left = 0;
-    // What a worker takes: all together stay within the share of the memory that may be taken.
-    const auto bytes = [&] {
-      return (null != nullptr ? null->criterion_bytes() : 0) + (full != nullptr ? full->criterion_bytes() : 0);
-    };
     const auto make = [](const Side& side, std::shared_ptr<const DeviceLargeModel>& constants,
                          const std::shared_ptr<kernels::LargeDevice>& device) -> std::unique_ptr<Criterion> {
       const Model& model = *side.model;
@@ -194,20 +189,41 @@ void LargeEngine::make_device_workers() const {
       if (constants == nullptr) constants = std::make_shared<const DeviceLargeModel>(model, *device);
       return make_device_large_criterion(constants, device, model.matrices().y);
     };
+    const auto make_worker = [&](const std::shared_ptr<kernels::LargeDevice>& device) {
+      auto worker = std::make_unique<Worker>();
+      worker->null = make(null_side_, null, device);
+      if (!refit_) worker->full = make(full_side_, full, device);
+      return worker;
+    };
+    // The first one takes the constants there; the others then take no more than the share that may be taken. To open
+    // their libraries takes most of the time: all at once.
+    int others = queues_a_device - 1;
     try {
-      for (int w = 0; w < queues_a_device && bytes() <= left; ++w) {
-        const std::shared_ptr<kernels::LargeDevice> device = devices_.open(d);
-        if (w == 0) left = static_cast<double>(device->usable_bytes());
-        auto worker = std::make_unique<Worker>();
-        worker->null = make(null_side_, null, device);
-        if (!refit_) worker->full = make(full_side_, full, device);
-        made.push_back(std::move(worker));
-        left -= bytes();
-      }
+      const std::shared_ptr<kernels::LargeDevice> device = devices_.open(d);
+      made.push_back(make_worker(device));
+      const double bytes =
+          (null != nullptr ? null->criterion_bytes() : 0) + (full != nullptr ? full->criterion_bytes() : 0);
+      if (bytes > 0) others = std::min(others, static_cast<int>(static_cast<double>(device->usable_bytes()) / bytes));
     } catch (const kernels::DeviceMemoryError&) {
-      // Fewer at a time, but one at least.
       if (made.empty() && d + 1 == devices) throw;
+      continue;
     }
+    std::vector<std::unique_ptr<Worker>> more(others);
+    std::vector<std::exception_ptr> failure(others);
+    if (others > 0)
+      in_parallel(others, [&](int i) {
+        try {
+          more[i] = make_worker(devices_.open(d));
+        } catch (const kernels::DeviceMemoryError&) {
+          // Fewer at a time.
+        } catch (...) {
+          failure[i] = std::current_exception();
+        }
+      });
+    for (const std::exception_ptr& error : failure)
+      if (error != nullptr) std::rethrow_exception(error);
+    for (std::unique_ptr<Worker>& worker : more)
+      if (worker != nullptr) made.push_back(std::move(worker));
   }
   const std::lock_guard lock(mutex_);
   device_.made = static_cast<int>(made.size());

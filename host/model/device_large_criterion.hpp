@@ -3,7 +3,7 @@
 ///
 /// With O = q + p columns beside y, an evaluation with derivatives takes O^3 / 6 multiply-adds for the Cholesky
 /// factorization, O^3 / 2 for the inverse of the factor and O^3 / 2 for the inverse of the system by it, and the
-/// streamed levels' pairs of columns twice. InstEval (O = 1158, 2972 levels, 2.3 million pairs): 1.8 G multiply-adds,
+/// streamed levels' pairs of columns twice. InstEval (O = 1158, 2972 levels, 2.1 million pairs): 1.8 G multiply-adds,
 /// 55 us at the 33 T/s that an H100 has with its tensor cores, 105 us at the 17 T/s without; three matrices of 11 MB
 /// are written once and read twice or three times, and 8 bytes a pair are read: 120 MB, 36 us at 3.35 TB/s. So 4
 /// evaluations a refit have a floor of 0.4 ms; what a single queue takes is mostly the latency of some hundred small
