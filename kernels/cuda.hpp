@@ -55,6 +55,9 @@ void cuda_interpolate(const InterpolantJob& job, bool parameters, std::uint8_t* 
 /// @param refit     the null model alone is fitted
 StatisticCounts cuda_summarize(const BootstrapJob& job, std::uint64_t first, std::uint64_t count, double observed,
                                bool refit);
+/// The same of fits on interpolants, over those that are not refused.
+StatisticCounts cuda_summarize(const InterpolantJob& job, std::uint64_t first, std::uint64_t count, double observed,
+                               bool refit, std::uint8_t* refused);
 /// Replicates that one call should hold to fill the device within a share of its free memory.
 std::uint64_t cuda_chunk_length(const BootstrapJob& job);
 std::uint64_t cuda_interpolant_chunk_length(const InterpolantJob& job);

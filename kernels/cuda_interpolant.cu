@@ -54,6 +54,12 @@ void cuda_interpolate(const InterpolantJob& job, bool parameters, std::uint8_t* 
   with_cuda_device([&](CudaDevice& device) { run_interpolants(device, job, parameters, refused, chunk); });
 }
 
+StatisticCounts cuda_summarize(const InterpolantJob& job, std::uint64_t first, std::uint64_t count, double observed,
+                               bool refit, std::uint8_t* refused) {
+  return with_cuda_device(
+      [&](CudaDevice& device) { return run_interpolant_summary(device, job, first, count, observed, refit, refused); });
+}
+
 std::uint64_t cuda_interpolant_chunk_length(const InterpolantJob& job) {
   return with_cuda_device([&](CudaDevice& device) { return interpolant_chunk_items(device, job); });
 }

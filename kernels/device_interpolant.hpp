@@ -107,20 +107,27 @@ std::size_t resident_workers(Device& device, const InterpolantJob& job) {
   return most;
 }
 
-/// Draws and fits the chunk's replicates as the CPU's `interpolate` does, to the bit.
-/// @param parameters  beta and r^2 at the optima are wanted, in the chunk's arrays
-/// @param refused     chunk.count: 1 where the interpolant does not serve and the results are void
-template <class Device>
-void run_interpolants(Device& device, const InterpolantJob& job, bool parameters, std::uint8_t* refused,
-                      const BootstrapChunk& chunk) {
-  if (chunk.count == 0) return;
+/// Draws and fits replicates first .. first + count - 1 as the CPU's `interpolate` does, to the bit, in as many pieces
+/// as the memory takes.
+/// @param parameters  beta and r^2 at the optima are wanted
+/// @param null, full  not null where a result is wanted; no full fit where full.status is null
+/// @param refused     count: 1 where the interpolant does not serve and the results are void
+/// @param scratch     bytes of device memory for `finish`
+/// @param finish      finish(begin, items, null, full, refused, scratch): results on the device of `items` replicates
+/// from first + begin on
+template <class Device, class Finish>
+void run_interpolant_pieces(Device& device, const InterpolantJob& job, bool parameters, std::uint64_t first,
+                            std::uint64_t count, const FitResults& null_wanted, const FitResults& full_wanted,
+                            std::uint8_t* refused, std::size_t scratch_bytes, const Finish& finish) {
+  if (count == 0) return;
   const BootstrapJob& draws = *job.bootstrap;
   const Shape &null = *draws.null, &full = *draws.full;
-  const bool refit = chunk.full.status == nullptr;
-  const MemoryNeed need = memory_need(job, parameters, chunk.null, refit ? FitResults{} : chunk.full);
+  const bool refit = full_wanted.status == nullptr;
+  MemoryNeed need = memory_need(job, parameters, null_wanted, full_wanted);
+  need.fixed += scratch_bytes;
   const std::size_t resident = resident_workers(device, job);
   const Piece piece =
-      reserve(device, {chunk.count, static_cast<std::size_t>(std::min<std::uint64_t>(resident, chunk.count))}, need);
+      reserve(device, {count, static_cast<std::size_t>(std::min<std::uint64_t>(resident, count))}, need);
 
   DeviceConstants constants(device.memory());
   const DeviceInterpolants there = on_device(job, constants);
@@ -128,20 +135,21 @@ void run_interpolants(Device& device, const InterpolantJob& job, bool parameters
   DeviceArrays arrays(device.memory(), constants.bytes().size());
   const std::uint64_t room = whole_bundles(piece.items);
   const InterpolantItems at = take_items(arrays, job, parameters, room);
-  const FitResults null_results = take_results(arrays, chunk.null, null, parameters, room);
-  const FitResults full_results = refit ? FitResults{} : take_results(arrays, chunk.full, full, parameters, room);
+  const FitResults null_results = take_results(arrays, null_wanted, null, parameters, room);
+  const FitResults full_results = refit ? FitResults{} : take_results(arrays, full_wanted, full, parameters, room);
+  auto* scratch = arrays.take<std::byte>(scratch_bytes);
   const std::size_t doubles = piece.threads * (need.thread / 8);
   auto* memory = arrays.take<double>(doubles);
 
-  for (std::uint64_t begin = 0; begin < chunk.count; begin += piece.items) {
-    const std::uint64_t items = std::min(piece.items, chunk.count - begin), side_by_side = whole_bundles(items);
+  for (std::uint64_t begin = 0; begin < count; begin += piece.items) {
+    const std::uint64_t items = std::min(piece.items, count - begin), side_by_side = whole_bundles(items);
     const auto threads = [&](std::size_t most) {
       return static_cast<std::size_t>(std::min<std::uint64_t>(std::min(most, piece.threads), items));
     };
     // As many threads draw as there is memory for: they need less of it than the others, and wait more.
     const auto drawing = static_cast<std::size_t>(
         std::min<std::uint64_t>(side_by_side, doubles / std::max<std::size_t>(draw_memory(full, draws.sampler), 1)));
-    device.launch(StreamingWork(draws).draw(there.bootstrap, chunk.first + begin, side_by_side, at.null_response,
+    device.launch(StreamingWork(draws).draw(there.bootstrap, first + begin, side_by_side, at.null_response,
                                             at.full_response, memory, drawing));
 
     const auto tabulate = [&](const Interpolant& table, double* response) {
@@ -211,9 +219,51 @@ void run_interpolants(Device& device, const InterpolantJob& job, bool parameters
         fit_parameters(there.bootstrap.full, &there.bootstrap.at->full_design, at.full_response, full_results);
     }
     device.read(refused + begin, at.refused, items);
-    read_results(device, null_results, chunk.null, null, parameters, begin, items);
-    if (!refit) read_results(device, full_results, chunk.full, full, parameters, begin, items);
+    finish(begin, items, null_results, full_results, at.refused, scratch);
   }
+}
+
+/// Draws and fits the chunk's replicates and brings their results back.
+template <class Device>
+void run_interpolants(Device& device, const InterpolantJob& job, bool parameters, std::uint8_t* refused,
+                      const BootstrapChunk& chunk) {
+  const BootstrapJob& draws = *job.bootstrap;
+  run_interpolant_pieces(device, job, parameters, chunk.first, chunk.count, chunk.null, chunk.full, refused, 0,
+                         [&](std::uint64_t begin, std::uint64_t items, const FitResults& null, const FitResults& full,
+                             const std::uint8_t*, std::byte*) {
+                           read_results(device, null, chunk.null, *draws.null, parameters, begin, items);
+                           if (chunk.full.status != nullptr)
+                             read_results(device, full, chunk.full, *draws.full, parameters, begin, items);
+                         });
+}
+
+/// Draws and fits replicates first .. first + count - 1 and brings back the counts over those that are not refused.
+/// @param observed  the statistic that a replicate is compared with
+/// @param refit     the null model alone is fitted
+template <class Device>
+StatisticCounts run_interpolant_summary(Device& device, const InterpolantJob& job, std::uint64_t first,
+                                        std::uint64_t count, double observed, bool refit, std::uint8_t* refused) {
+  double none = 0;
+  std::uint8_t status = 0;
+  std::uint32_t boundary = 0;
+  std::uint16_t evaluations = 0;
+  const FitResults wanted{&status, &none, &none, &boundary, &evaluations};
+  StatisticCounts counts;
+  run_interpolant_pieces(device, job, false, first, count, wanted, refit ? FitResults{} : wanted, refused,
+                         statistic_scratch_bytes,
+                         [&](std::uint64_t, std::uint64_t items, const FitResults& null, const FitResults& full,
+                             const std::uint8_t* left_out, std::byte* scratch) {
+                           StatisticArguments a;
+                           a.null = null;
+                           a.full = full;
+                           a.items = items;
+                           a.left_out = left_out;
+                           a.observed = observed;
+                           a.scratch = scratch;
+                           a.counts = &counts;
+                           device.launch(a);
+                         });
+  return counts;
 }
 
 /// Replicates of a chunk that gives every thread of the tabulation several bundles, within the memory that may be used.

@@ -19,9 +19,11 @@ inline namespace BATCHLMM_ISA {
 
 struct CountReplicate {
   FitResults null, full;
+  const std::uint8_t* left_out;
   double observed;
   BATCHLMM_FUNCTION StatisticCounts operator()(std::uint64_t i) const {
     StatisticCounts counts;
+    if (left_out != nullptr && left_out[i] != 0) return counts;
     add_replicate(counts, null, full, i, outcome(null, full, i), observed);
     return counts;
   }
@@ -35,8 +37,9 @@ struct AddCounts {
 template <class Policy>
 StatisticCounts count_replicates(const Policy& policy, const StatisticArguments& a) {
   const thrust::counting_iterator<std::uint64_t> first(0);
-  return thrust::transform_reduce(policy, first, first + a.items, CountReplicate{a.null, a.full, a.observed},
-                                  StatisticCounts{}, AddCounts{});
+  return thrust::transform_reduce(policy, first, first + a.items,
+                                  CountReplicate{a.null, a.full, a.left_out, a.observed}, StatisticCounts{},
+                                  AddCounts{});
 }
 
 struct IsUsed {

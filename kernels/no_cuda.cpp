@@ -20,6 +20,9 @@ void cuda_fit(const FitJob&) { unavailable(); }
 void cuda_bootstrap(const BootstrapJob&, BootstrapChunk&) { unavailable(); }
 void cuda_interpolate(const InterpolantJob&, bool, std::uint8_t*, BootstrapChunk&) { unavailable(); }
 std::uint64_t cuda_interpolant_chunk_length(const InterpolantJob&) { unavailable(); }
+StatisticCounts cuda_summarize(const InterpolantJob&, std::uint64_t, std::uint64_t, double, bool, std::uint8_t*) {
+  unavailable();
+}
 StatisticCounts cuda_summarize(const BootstrapJob&, std::uint64_t, std::uint64_t, double, bool) { unavailable(); }
 std::uint64_t cuda_chunk_length(const BootstrapJob&) { unavailable(); }
 Distribution cuda_distribution(std::span<const double>, std::span<const std::uint8_t>, double, std::span<const double>,

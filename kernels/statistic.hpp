@@ -114,6 +114,7 @@ struct StatisticArguments {
   static constexpr const char* kernel = "the reduction of the statistics";
   FitResults null, full;  ///< with status, deviance, boundary and evaluations
   std::uint64_t items = 0;
+  const std::uint8_t* left_out = nullptr;  ///< items where it is not 0 are not counted; null: all are
   double observed = 0;
   std::byte* scratch = nullptr;       ///< statistic_scratch_bytes
   StatisticCounts* counts = nullptr;  ///< the host's: the items are added

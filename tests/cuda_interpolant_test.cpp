@@ -60,6 +60,19 @@ TEST_F(CudaInterpolant, TheEngineGivesTheSameOnBothBackends) {
     EXPECT_EQ(oracle::differing_items(device.null, host.null), 0U);
     EXPECT_EQ(oracle::differing_items(device.full, host.full), 0U);
     EXPECT_EQ(c->engine->fallbacks(), 2 * fallbacks);
+
+    // The counts alone.
+    const kernels::StatisticCounts counts = c->engine->summarize({true}, 3, 700, 1.0);
+    kernels::StatisticCounts expected;
+    for (std::uint64_t i = 0; i < 700; ++i)
+      kernels::add_replicate(expected, host.chunk.null, host.chunk.full, i,
+                             kernels::outcome(host.chunk.null, host.chunk.full, i), 1.0);
+    EXPECT_EQ(counts.replicates, 700U);
+    EXPECT_EQ(counts.used, expected.used);
+    EXPECT_EQ(counts.extreme, expected.extreme);
+    EXPECT_EQ(counts.evaluations_full, expected.evaluations_full);
+    EXPECT_EQ(counts.sum.high, expected.sum.high);
+    EXPECT_EQ(counts.sum.low, expected.sum.low);
     if (c == &narrow) {
       EXPECT_GT(fallbacks, 0U);
     }
@@ -101,6 +114,7 @@ TEST(CudaInterpolantStatus, WithoutADeviceTheEntriesSaySo) {
                BackendUnavailable);
   EXPECT_THROW((void)kernels::cuda_interpolant_chunk_length(c.engine->job()), BackendUnavailable);
   EXPECT_THROW(c.engine->run({true}, false, results.chunk), BackendUnavailable);
+  EXPECT_THROW((void)c.engine->summarize({true}, 0, 10, 1.0), BackendUnavailable);
 }
 
 }  // namespace

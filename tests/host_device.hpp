@@ -92,7 +92,8 @@ public:
   void launch(const kernels::StatisticArguments& a) {
     check(a.scratch, kernels::statistic_scratch_bytes);
     for (std::uint64_t i = 0; i < a.items; ++i)
-      kernels::add_replicate(*a.counts, a.null, a.full, i, kernels::outcome(a.null, a.full, i), a.observed);
+      if (a.left_out == nullptr || a.left_out[i] == 0)
+        kernels::add_replicate(*a.counts, a.null, a.full, i, kernels::outcome(a.null, a.full, i), a.observed);
   }
 
 private:

@@ -107,6 +107,53 @@ TEST(OneLaneInterpolant, LittleMemoryMeansPieces) {
   expect_same(all, refused, "memory refused");
 }
 
+TEST(OneLaneInterpolant, ASummaryCountsAllThatAreNotRefused) {
+  // Arrange: a box so narrow that some are.
+  const auto m = oracle::DesignBuilder(11).cross(40, 24, 0.1).finish(3);
+  const auto smaller = oracle::without_last_columns(*m, 1);
+  const InterpolantCase test("a narrow box", smaller, m, {0.4, 0.5}, Method::ml, 0.7),
+      refit("a narrow box, refit", m, m, {0.4, 0.5}, Method::ml, 0.7);
+  for (const InterpolantCase* c : {&test, &refit}) {
+    SCOPED_TRACE(c->name);
+    const std::uint64_t first = 77, n = 203;
+    const bool one_model = c->models.refit();
+    InterpolantResults results(*c, first, n);
+    std::vector<std::uint8_t> refused(n, 9);
+    const kernels::MemoryNeed need =
+        kernels::memory_need(c->engine->job(), false, results.chunk.null, results.chunk.full);
+    HostDevice roomy, small;
+    small.bytes = need.fixed + kernels::statistic_scratch_bytes + 5 * need.thread + 40 * need.item;
+
+    // Act
+    kernels::run_interpolants(roomy, c->engine->job(), false, results.refused.data(), results.chunk);
+    const kernels::StatisticCounts whole = kernels::run_interpolant_summary(roomy, c->engine->job(), first, n, 0.7,
+                                                                            one_model, refused.data()),
+                                   pieces = kernels::run_interpolant_summary(small, c->engine->job(), first, n, 0.7,
+                                                                             one_model, refused.data());
+
+    // Assert
+    kernels::StatisticCounts expected;
+    for (std::uint64_t i = 0; i < n; ++i)
+      if (results.refused[i] == 0)
+        kernels::add_replicate(expected, results.chunk.null, results.chunk.full, i,
+                               kernels::outcome(results.chunk.null, results.chunk.full, i), 0.7);
+    EXPECT_EQ(refused, results.refused);
+    EXPECT_GT(expected.used, n / 4);
+    EXPECT_LT(expected.used, n);
+    for (const kernels::StatisticCounts* counts : {&whole, &pieces}) {
+      EXPECT_EQ(counts->replicates, expected.replicates);
+      EXPECT_EQ(counts->used, expected.used);
+      EXPECT_EQ(counts->extreme, expected.extreme);
+      EXPECT_EQ(counts->zero, expected.zero);
+      EXPECT_EQ(counts->singular_null, expected.singular_null);
+      EXPECT_EQ(counts->evaluations_null, expected.evaluations_null);
+      EXPECT_EQ(counts->evaluations_full, expected.evaluations_full);
+      EXPECT_EQ(counts->sum.high, expected.sum.high);
+      EXPECT_EQ(counts->sum.low, expected.sum.low);
+    }
+  }
+}
+
 TEST(OneLaneInterpolant, TooLittleMemoryIsAnError) {
   // Arrange
   const InterpolantCase c = oracle::crossed_case();

@@ -12,6 +12,7 @@
 #include "host/model/criterion.hpp"
 #include "kernels/cpu.hpp"
 #include "kernels/cuda.hpp"
+#include "kernels/statistic.hpp"
 
 namespace batchlmm {
 namespace {
@@ -76,6 +77,18 @@ kernels::FitResults from_item(const kernels::Shape& s, const kernels::FitResults
   return out;
 }
 
+/// Calls f(begin, length) for every run of refused replicates.
+template <class F>
+void for_each_refused(const std::vector<std::uint8_t>& refused, const F& f) {
+  const std::uint64_t n = refused.size();
+  for (std::uint64_t i = 0; i < n;) {
+    std::uint64_t end = i;
+    while (end < n && refused[end] != 0) ++end;
+    if (end > i) f(i, end - i);
+    i = end + 1;
+  }
+}
+
 }  // namespace
 
 std::string SharedFactorizationEngine::obstacle(const BootstrapModels& models) {
@@ -97,7 +110,8 @@ std::string SharedFactorizationEngine::does_not_pay(const BootstrapModels& model
                   streaming_operations(models));
 }
 
-SharedFactorizationEngine::SharedFactorizationEngine(const BootstrapModels& models, double reach) : streaming_(models) {
+SharedFactorizationEngine::SharedFactorizationEngine(const BootstrapModels& models, double reach)
+    : streaming_(models), refit_(models.refit()) {
   const Model &null = *models.null, &full = *models.full;
   const std::vector<double> embedded = models.embedding->apply(null, full, models.lambda);
   job_.bootstrap = &streaming_.job();
@@ -146,27 +160,38 @@ int SharedFactorizationEngine::device_workers() const { return kernels::cuda_slo
 
 void SharedFactorizationEngine::run(const Backend& backend, bool parameters, kernels::BootstrapChunk& chunk) const {
   const kernels::BootstrapJob& draws = *job_.bootstrap;
-  const std::uint64_t n = chunk.count;
-  std::vector<std::uint8_t> refused(n);
+  std::vector<std::uint8_t> refused(chunk.count);
   if (backend.cuda)
     kernels::cuda_interpolate(job_, parameters, refused.data(), chunk);
   else
     interpolate_on_cpu(parameters, refused, chunk);
-  for (std::uint64_t i = 0; i < n;) {
-    std::uint64_t end = i;
-    while (end < n && refused[end] != 0) ++end;
-    if (end > i) {
-      kernels::BootstrapChunk part;
-      part.first = chunk.first + i;
-      part.count = end - i;
-      part.null = from_item(*draws.null, chunk.null, i);
-      part.full = from_item(*draws.full, chunk.full, i);
-      // With a device, too: a few replicates are no work for it, and the bits are the same.
-      streaming_.run({}, parameters, part);
-      fallbacks_ += end - i;
-    }
-    i = end + 1;
-  }
+  // With a device, too: a few replicates are no work for it, and the bits are the same.
+  for_each_refused(refused, [&](std::uint64_t begin, std::uint64_t length) {
+    kernels::BootstrapChunk part;
+    part.first = chunk.first + begin;
+    part.count = length;
+    part.null = from_item(*draws.null, chunk.null, begin);
+    part.full = from_item(*draws.full, chunk.full, begin);
+    streaming_.run({}, parameters, part);
+    fallbacks_ += length;
+  });
+}
+
+kernels::StatisticCounts SharedFactorizationEngine::summarize(const Backend& backend, std::uint64_t first,
+                                                              std::uint64_t count, double observed) const {
+  if (!backend.cuda) return ReplicateEngine::summarize(backend, first, count, observed);
+  std::vector<std::uint8_t> refused(count);
+  kernels::StatisticCounts counts = kernels::cuda_summarize(job_, first, count, observed, refit_, refused.data());
+  for_each_refused(refused, [&](std::uint64_t begin, std::uint64_t length) {
+    ChunkBuffers buffers;
+    buffers.resize(*job_.bootstrap->null, refit_ ? nullptr : job_.bootstrap->full, first + begin, length, false);
+    const kernels::BootstrapChunk& part = buffers.chunk;
+    streaming_.run({}, false, buffers.chunk);
+    for (std::uint64_t i = 0; i < length; ++i)
+      kernels::add_replicate(counts, part.null, part.full, i, kernels::outcome(part.null, part.full, i), observed);
+    fallbacks_ += length;
+  });
+  return counts;
 }
 
 }  // namespace batchlmm

@@ -44,11 +44,17 @@ public:
   /// Replicates so far that the streaming tier fitted.
   [[nodiscard]] std::uint64_t fallbacks() const { return fallbacks_; }
 
+  /// With a device the counts are made there; the refused replicates' are added.
+  [[nodiscard]] bool summarizes(const Backend& backend) const override { return backend.cuda; }
+  kernels::StatisticCounts summarize(const Backend& backend, std::uint64_t first, std::uint64_t count,
+                                     double observed) const override;
+
 private:
   /// Draws and fits the chunk, all but the replicates that it marks as refused.
   void interpolate_on_cpu(bool parameters, std::vector<std::uint8_t>& refused, kernels::BootstrapChunk& chunk) const;
 
   StreamingEngine streaming_;
+  bool refit_ = false;
   std::unique_ptr<SharedFactorization> null_tables_, full_tables_;
   kernels::InterpolantJob job_;
   mutable std::atomic<std::uint64_t> fallbacks_{0};
