@@ -64,10 +64,13 @@ public:
     }
     check(error, "cudaMalloc");
     // At exit the driver may be gone already, and has then freed it.
-    return {static_cast<std::byte*>(memory), [](std::byte* p) {
-              (void)cudaFree(p);
-              (void)cudaGetLastError();
-            }};
+    std::shared_ptr<std::byte> owned(static_cast<std::byte*>(memory), [](std::byte* p) {
+      (void)cudaFree(p);
+      (void)cudaGetLastError();
+    });
+    // The libraries load whole tiles, of triangles too: what they do not use is no stray number.
+    zero(memory, bytes);
+    return owned;
   }
   std::shared_ptr<std::byte> allocate_host(std::size_t bytes) override {
     use();
@@ -118,15 +121,18 @@ public:
       work();
   }
 
-  void potrf(int n, double* a, int ld, int* info) override {
+  void prepare_potrf(int n, double* a, int ld) override {
     use();
     // One for each order, kept: recordings go on using it.
     FactorWorkspace& workspace = factor_workspaces_[n];
-    if (workspace.memory == nullptr) {
-      solver_.check(solver_.dpotrf_buffer_size(solver_handle_, CUBLAS_FILL_MODE_LOWER, n, a, ld, &workspace.length),
-                    "cusolverDnDpotrf_bufferSize");
-      workspace.memory = allocate(sizeof(double) * static_cast<std::size_t>(std::max(workspace.length, 1)));
-    }
+    if (workspace.memory != nullptr) return;
+    solver_.check(solver_.dpotrf_buffer_size(solver_handle_, CUBLAS_FILL_MODE_LOWER, n, a, ld, &workspace.length),
+                  "cusolverDnDpotrf_bufferSize");
+    workspace.memory = allocate(sizeof(double) * static_cast<std::size_t>(std::max(workspace.length, 1)));
+  }
+  void potrf(int n, double* a, int ld, int* info) override {
+    prepare_potrf(n, a, ld);
+    const FactorWorkspace& workspace = factor_workspaces_[n];
     solver_.check(solver_.dpotrf(solver_handle_, CUBLAS_FILL_MODE_LOWER, n, a, ld,
                                  reinterpret_cast<double*>(workspace.memory.get()), workspace.length, info),
                   "cusolverDnDpotrf");

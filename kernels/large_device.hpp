@@ -304,6 +304,8 @@ public:
   /// @param key  of large_device_keys()
   virtual void repeat(std::uint64_t key, const std::function<void()>& work) = 0;
 
+  /// Takes the memory that `potrf` will need, if any. @throws DeviceMemoryError
+  virtual void prepare_potrf(int n, double* a, int ld) = 0;
   /// A = LL' in place, lower triangle. `info`: 0, or the order of the leading minor that is not positive.
   virtual void potrf(int n, double* a, int ld, int* info) = 0;
   /// B = L^{-1} B; n x n, n x columns.

@@ -71,6 +71,7 @@ public:
     queue_.clear();
   }
 
+  void prepare_potrf(int /*n*/, double* /*a*/, int /*ld*/) override {}
   void potrf(int n, double* a, int ld, int* info) override {
     later({a, info}, {static_cast<double>(n), static_cast<double>(ld)}, [=] { dpotrf_("L", &n, a, &ld, info); });
   }

@@ -161,6 +161,7 @@ public:
     DeviceLayout take_there(memory_.get()), take_here(host_memory_.get());
     a_ = lay_out(*device_model_, take_there);
     e_ = exchange(*device_model_, take_here);
+    device_->prepare_potrf(N_, a_.state.factor, c_.ld);
     e_.v[O_] = 1;
     device_->upload(a_.state.v + O_, e_.v + O_, sizeof(double));
     device_->wait();
