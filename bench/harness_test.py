@@ -396,6 +396,10 @@ arch = sm_90
             {"name": "C", "result": "COMPLETED", "failures": [{"failure": "no"}]}]}]}
         self.assertEqual(gpu.gtest_counts(report), (3, 1, 1, ["Cuda.C"]))
 
+    def test_reasons_of_skipped_tests_are_told_once(self):
+        text = "[ RUN      ] A\n/x/a.cpp:3: Skipped\nno libcublas\n\n[  SKIPPED ] A\n/x/a.cpp:9: Skipped\nno libcublas\n"
+        self.assertEqual(gpu.skip_reasons(text), ["no libcublas"])
+
     def test_sanitizer_summaries_give_their_errors(self):
         self.assertEqual(gpu.sanitizer_errors("========= ERROR SUMMARY: 3 errors"), 3)
         self.assertEqual(gpu.sanitizer_errors("========= RACECHECK SUMMARY: 0 hazards displayed (0 errors)"), 0)
@@ -449,7 +453,9 @@ arch = sm_90
         part = {"seconds": 1.0}
         return {
             "date": "2026-01-01T00:00:00+00:00", "machine": {"cores": 16, "processor": "P"},
-            "device": {"driver": "13.0", "devices": [{"name": "Card", "compute_capability": "9.0"}]},
+            "device": {"driver": "13.0", "devices": [
+                {"name": "Old", "compute_capability": "6.1", "usable": False},
+                {"name": "Card", "compute_capability": "9.0", "usable": True}]},
             "build": {"commit": "0123456789abcdef"},
             "resources": [{"architecture": "sm_90", "kernel": "_ZN8batchlmm10fit_kernelE", "registers": 168, "stack": 0,
                            "shared": 0, "local": 0, "occupancy": 12 / 64}],
@@ -475,10 +481,14 @@ arch = sm_90
         self.assertEqual(gpu.failures(good), [])
         bad = copy.deepcopy(good)
         bad["tests"]["results"][0].update(exit_code=1, failed=1, failures=["Cuda.A"])
-        bad["tests"]["results"].append({"test": "cuda_x_test", "exit_code": 0, "run": 3, "failed": 0, "skipped": 3})
         bad["sanitizer"]["results"][0]["errors"] = 2
         bad["cases"]["results"]["politeness"]["differences"] = ["used: cpu 1, cuda 2"]
-        self.assertEqual(len(gpu.failures(bad)), 4)
+        self.assertEqual(len(gpu.failures(bad)), 3)
+        skipped = copy.deepcopy(good)
+        skipped["tests"]["results"][0]["skipped"] = 5
+        self.assertEqual(gpu.failures(skipped), ["tests: all were skipped, although there is a card"])
+        self.assertIn("cuda_test: 5 of 5 skipped: no reason given", gpu.page(dict(skipped, failures=[])))
+        self.assertIn("Card, compute capability 9.0", gpu.page(dict(good, failures=[])))
         self.assertEqual(gpu.failures(dict(good, tests={"seconds": 1.0, "unable": "no time was left"})),
                          ["tests: no time was left"])
 

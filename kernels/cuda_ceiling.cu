@@ -73,7 +73,7 @@ private:
 
 CudaCeiling measure(CudaDevice& device) {
   constexpr std::size_t half = std::size_t{128} << 20;
-  constexpr int trips = 20'000;
+  constexpr int trips = 40'000;
   CudaCeiling ceiling;
   if (!device.reserve(2 * half)) throw ComputationError("the device's memory is too small to measure copies");
   std::byte* memory = device.memory();
@@ -81,7 +81,8 @@ CudaCeiling measure(CudaDevice& device) {
   int multiprocessors = 0;
   check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device.device()),
         "cudaDeviceGetAttribute");
-  const unsigned blocks = static_cast<unsigned>(multiprocessors) * 8;
+  // One wave: more blocks than are resident would leave a tail.
+  const unsigned blocks = static_cast<unsigned>(multiprocessors) * 4;
   const double seconds = best_seconds(device.stream(), [&] {
     ceiling_kernel<<<blocks, ceiling_threads, 0, device.stream()>>>(reinterpret_cast<double*>(memory), 0.999999, 1e-3,
                                                                     trips);

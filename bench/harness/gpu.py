@@ -162,6 +162,11 @@ def gtest_counts(report):
     return run, len(failed), skipped, failed
 
 
+def skip_reasons(text):
+    """What a gtest program said where it skipped tests, each reason once."""
+    return sorted(set(re.findall(r": Skipped\n(.*)", text)))
+
+
 def sanitizer_errors(text):
     """Errors that compute-sanitizer counted (racecheck: hazards); None where it printed no summary."""
     match = re.search(r"ERROR SUMMARY: (\d+) error", text) or re.search(r"RACECHECK SUMMARY: (\d+) hazard", text)
@@ -320,7 +325,7 @@ def run_tests(place, clock, seconds):
             result = {"test": test, "exit_code": code}
             if report.exists():
                 run, failed, skipped, names = gtest_counts(json.loads(report.read_text(encoding="utf-8")))
-                result.update(run=run, failed=failed, skipped=skipped, failures=names)
+                result.update(run=run, failed=failed, skipped=skipped, failures=names, why_skipped=skip_reasons(out))
             if code != 0:
                 result["failed"] = max(1, result.get("failed", 0))
                 result["output"] = (out + err)[-4000:]
@@ -474,10 +479,10 @@ def failures(results):
     for test in results["tests"].get("results") or []:
         if test.get("failed") or test["exit_code"] != 0:
             found.append(f"{test['test']}: {', '.join(test.get('failures') or ['it did not end well'])}")
-        elif test.get("run") and test["run"] == test.get("skipped"):
-            found.append(f"{test['test']}: all tests were skipped")
     if not results["tests"].get("results"):
         found.append("tests: " + results["tests"].get("unable", "none were run"))
+    elif all(test.get("run", 0) == test.get("skipped", 0) for test in results["tests"]["results"]):
+        found.append("tests: all were skipped, although there is a card")
     for one in results["sanitizer"].get("results") or []:
         if one.get("failed") or one.get("errors"):
             found.append(f"{one['tool']} of {one['case']} ({one['tier']}): {one.get('errors')} errors {one.get('failed', '')}")
@@ -506,7 +511,7 @@ def number(value):
 
 def page(results):
     """The readable page."""
-    device = results["device"]["devices"][0]
+    device = next(device for device in results["device"]["devices"] if device["usable"])
     lines = ["# On a card", "", f"{results['date'][:10]}, {device['name']}, compute capability "
              f"{device['compute_capability']}, driver CUDA {results['device']['driver']}; {results['machine']['cores']} "
              f"cores of {results['machine']['processor']}; commit {(results['build'].get('commit') or 'unknown')[:12]}. "
@@ -565,6 +570,10 @@ def page(results):
                          f"{launch.get('registers', 0):.0f} | {launch.get('occupancy_percent', 0):.0f} % | "
                          f"{launch.get('multiprocessors_percent', 0):.0f} % | {launch.get('memory_percent', 0):.0f} % | {rate:.3g} |")
     kernels = [k for k in results["resources"] if k["architecture"] == "sm_90" and "kernel" in k["kernel"]]
+    for test in results["tests"].get("results") or []:
+        if test.get("skipped"):
+            lines += ["", f"{test['test']}: {test['skipped']} of {test['run']} skipped: "
+                      f"{'; '.join(test.get('why_skipped') or ['no reason given'])}"]
     if kernels:
         lines += ["", "| kernel (sm_90) | registers | stack bytes | occupancy at 128 threads |", "|---|---|---|---|"]
         lines += [f"| `{k['kernel'][:90]}` | {k['registers']} | {k['stack']} | {100 * k['occupancy']:.0f} % |"
