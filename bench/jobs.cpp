@@ -261,6 +261,10 @@ private:
     if (const auto* shared = dynamic_cast<const SharedFactorizationEngine*>(&engine))
       return shared->null_tables().operations() +
              (shared->full_tables() != nullptr ? shared->full_tables()->operations() : 0);
+    // An evaluation of the average fit, null and full together.
+    const EngineFacts facts = engine.facts();
+    if (engine.tier() == Tier::symmetry && facts.evaluations > 0)
+      return (null_fits + full_fits) * facts.multiply_adds / facts.evaluations;
     return {};
   }
 

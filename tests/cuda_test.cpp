@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <random>
 #include <thread>
 
@@ -104,6 +105,44 @@ TEST_F(Cuda, ASummaryHasTheCountsOfTheCpu) {
 
       EXPECT_TRUE(oracle::same_counts(kernels::cuda_summarize(job, 100, 2000, 0.7, refit), counts));
     }
+  }
+}
+
+TEST_F(Cuda, ABootstrapOnAllPlacesIsThatOfTheCpu) {
+  // Arrange: a range that is no multiple of a chunk.
+  const BootstrapCase c(Kind::crossed, 1, 20, Dropped::fixed_effect);
+  BootstrapRun run;
+  run.first = 777;
+  run.count = 20'001;
+  run.observed = 1.0;
+  std::vector<double> collected[2];
+  ReplicateSummary summary[3];
+
+  // Act: replicates of the CPU, of the device, and the device's counts alone.
+  for (const bool cuda : {false, true}) {
+    run.backend.cuda = cuda;
+    run.collect = [&](const ReplicateBlock& block) {
+      ASSERT_EQ(block.first, run.first + collected[cuda].size());
+      collected[cuda].insert(collected[cuda].end(), block.statistic.begin(), block.statistic.end());
+    };
+    summary[cuda] = c.bootstrap->run(run);
+  }
+  run.collect = nullptr;
+  summary[2] = c.bootstrap->run(run);
+
+  // Assert
+  ASSERT_EQ(collected[0].size(), run.count);
+  ASSERT_EQ(collected[1].size(), run.count);
+  EXPECT_EQ(std::memcmp(collected[0].data(), collected[1].data(), run.count * sizeof(double)), 0);
+  for (const int other : {1, 2}) {
+    EXPECT_EQ(summary[0].used, summary[other].used);
+    EXPECT_EQ(summary[0].extreme, summary[other].extreme);
+    EXPECT_EQ(summary[0].zero, summary[other].zero);
+    EXPECT_EQ(summary[0].status, summary[other].status);
+    EXPECT_EQ(summary[0].evaluations_null, summary[other].evaluations_null);
+    EXPECT_EQ(summary[0].evaluations_full, summary[other].evaluations_full);
+    EXPECT_EQ(summary[0].sum_statistic, summary[other].sum_statistic);
+    EXPECT_TRUE(summary[other].stopped.empty());
   }
 }
 

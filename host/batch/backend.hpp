@@ -16,8 +16,9 @@ struct Backend {
 
 /// What `--backend auto` weighs a device by. bench/gpu.sh measures them on a machine with a card.
 struct BackendRates {
-  /// Multiply-adds a second of one CPU thread in the kernels, for each replicate of its widest tile: politeness and
-  /// sleepstudy on one AVX-512 core (16 lanes) reach about 2e10.
+  /// Multiply-adds a second of one CPU thread in the kernels, for each replicate of its widest tile. On one AVX-512
+  /// core (16 lanes) 1.5e10 were measured for politeness and sleepstudy by the streaming tier, 2.6e10 for slopes; 6e9
+  /// by the symmetry tier, whose draws are not counted.
   double cpu_lane_rate = 1.25e9;
   /// Multiply-adds a second of one device. An estimate, a twentieth of an H100's peak in double precision: not yet
   /// measured.
