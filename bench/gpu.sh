@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# bench/gpu.sh pack [--build DIR] [--out DIR]   builds the GPU tests and benchmarks and packs them, with the libraries and
+# bench/gpu.sh pack [--build DIR] [--architectures 90-real] [--out DIR]
+#                                               builds the GPU tests and benchmarks and packs them, with the libraries and
 #                                               tables that they need, for a machine that has a card and little else
 # bench/gpu.sh run [--pack DIR] [--seconds N]   on a machine with a card: GPU tests, compute-sanitizer, benchmarks on the card
 #                                               and on all cores, ceilings, a profile; ten minutes at most. Writes

@@ -224,11 +224,11 @@ def checked(command, **options):
     return result.stdout
 
 
-def build_for_pack(build):
+def build_for_pack(build, architectures):
     """Tests find their data under the folder that they run in."""
-    if not (build / "build.ninja").exists():
-        checked(["cmake", "--preset", "release", "-B", build, "-DBATCHLMM_CUDA=ON", "-DBATCHLMM_TEST_DATA=tests/data"],
-                cwd=ROOT, stdout=sys.stderr)
+    if not (build / "build.ninja").exists() or architectures:
+        checked(["cmake", "--preset", "release", "-B", build, "-DBATCHLMM_CUDA=ON", "-DBATCHLMM_TEST_DATA=tests/data",
+                 *([f"-DCMAKE_CUDA_ARCHITECTURES={architectures}"] if architectures else [])], cwd=ROOT, stdout=sys.stderr)
     tests = [path.stem for path in sorted((ROOT / "tests").glob("cuda_*_test.cpp")) + [ROOT / "tests/cuda_test.cpp"]]
     checked(["cmake", "--build", build, "--target", "batchlmm_cli", "bench_jobs", *tests], cwd=ROOT, stdout=sys.stderr)
     return tests
@@ -236,7 +236,7 @@ def build_for_pack(build):
 
 def pack(arguments):
     build, out = pathlib.Path(arguments.build).resolve(), pathlib.Path(arguments.out).resolve()
-    tests = build_for_pack(build)
+    tests = build_for_pack(build, arguments.architectures)
     cache = (build / "CMakeCache.txt").read_text(encoding="utf-8")
     if "BATCHLMM_TEST_DATA:STRING=tests/data" not in cache:
         raise BenchmarkError(f"expected a build with -DBATCHLMM_TEST_DATA=tests/data in {shown(build)}; choose another --build")
@@ -266,7 +266,8 @@ def pack(arguments):
             print(f"bench/gpu.sh: no registers of the kernels: {error}", file=sys.stderr)
         manifest = {"tests": tests, "build": machine.build(build), "resources": resources}
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-        with tarfile.open(out / ARCHIVE, "w:xz", preset=6) as archive:
+        # The programs share most of their code: the dictionary must hold more than one of them.
+        with tarfile.open(out / ARCHIVE, "w:xz", preset=9) as archive:
             archive.add(folder, arcname=".")
     size = (out / ARCHIVE).stat().st_size
     print(f"{shown(out / ARCHIVE)}: {size / 2**20:.1f} MB, {len(tests)} test programs")
@@ -612,6 +613,7 @@ def parse(words):
     commands = parser.add_subparsers(dest="command", required=True)
     packing = commands.add_parser("pack", help="programs, libraries and tables for a machine with a card")
     packing.add_argument("--build", default=ROOT / "build" / "gpu", help="build folder (made where it is missing)")
+    packing.add_argument("--architectures", help="code for these cards only, as CMake names them: 90-real")
     packing.add_argument("--out", default=PACK)
     running = commands.add_parser("run", help="on a machine with a card")
     running.add_argument("--pack", default=PACK, help="what `pack` made; else --build is taken")
