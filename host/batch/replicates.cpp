@@ -1,6 +1,12 @@
 #include "host/batch/replicates.hpp"
 
+#include "kernels/statistic.hpp"
+
 namespace batchlmm {
+
+// This header is installed, the kernels' are not.
+static_assert(zero_statistic == kernels::zero_statistic);
+static_assert(status_count == kernels::fit_status_count);
 
 const char* status_name(Status status) {
   switch (status) {

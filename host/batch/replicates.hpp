@@ -9,8 +9,6 @@
 #include <string>
 #include <vector>
 
-#include "kernels/statistic.hpp"
-
 namespace batchlmm {
 
 /// How a replicate ended; every replicate has exactly one.
@@ -21,7 +19,8 @@ const char* status_name(Status status);
 /// A replicate that counts: its optimum is certified, inside or on the boundary.
 constexpr bool is_used(Status status) { return status == Status::converged || status == Status::boundary; }
 
-using kernels::zero_statistic;
+/// A statistic this close to 0 is 0: the two optima are the same point up to rounding (kernels/statistic.hpp).
+inline constexpr double zero_statistic = 1e-8;
 
 /// Consecutive replicates. Spans have one entry a replicate; parameters one row a replicate, in the kernels'
 /// coordinates at sigma = 1.
