@@ -6,6 +6,7 @@
 
 #include "batchlmm/error.hpp"
 #include "kernels/cuda_library_status.hpp"
+#include "kernels/cuda_runtime_compiler.hpp"
 #include "kernels/large_device.hpp"
 
 namespace batchlmm::kernels {
@@ -168,10 +169,12 @@ std::vector<CudaLibraryStatus> cuda_libraries() {
                       (void)cusolver();
                       return cusolver_library().file();
                     }),
-          status_of(cuda_soname("libcusparse", CUSPARSE_VER_MAJOR), [] {
-            (void)cusparse();
-            return cusparse_library().file();
-          })};
+          status_of(cuda_soname("libcusparse", CUSPARSE_VER_MAJOR),
+                    [] {
+                      (void)cusparse();
+                      return cusparse_library().file();
+                    }),
+          status_of(runtime_compiler_name(), runtime_compiler_file)};
 }
 
 }  // namespace batchlmm::kernels

@@ -42,9 +42,14 @@ struct Nvrtc {
   }
 };
 
+const CudaLibrary& nvrtc_library() {
+  static const CudaLibrary library(runtime_compiler_name());
+  return library;
+}
+
 const Nvrtc& nvrtc() {
   static const Nvrtc functions = [] {
-    static const CudaLibrary library(cuda_soname("libnvrtc", CUDART_VERSION / 1000));
+    const CudaLibrary& library = nvrtc_library();
     Nvrtc f{};
     library.find("nvrtcVersion", f.version);
     library.find("nvrtcGetErrorString", f.error_string);
@@ -135,6 +140,13 @@ std::string first_error(const std::string& log) {
 }
 
 }  // namespace
+
+std::string runtime_compiler_name() { return cuda_soname("libnvrtc", CUDART_VERSION / 1000); }
+
+std::string runtime_compiler_file() {
+  (void)nvrtc();
+  return nvrtc_library().file();
+}
 
 std::string runtime_code_folder() {
   if (const char* own = std::getenv("BATCHLMM_CACHE"); own != nullptr) return own;

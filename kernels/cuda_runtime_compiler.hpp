@@ -22,6 +22,11 @@ struct RuntimeCode {
 /// compiler's first error
 RuntimeCode compile_at_run_time(const std::string& source, int compute_capability);
 
+/// NVRTC's shared object, "libnvrtc.so.13".
+std::string runtime_compiler_name();
+/// Where it was found. @throws BackendUnavailable as compile_at_run_time
+std::string runtime_compiler_file();
+
 /// Where compiled kernels are kept: BATCHLMM_CACHE, or batchlmm in XDG_CACHE_HOME or ~/.cache; empty (BATCHLMM_CACHE is
 /// empty, or none of them is set): nowhere.
 std::string runtime_code_folder();
