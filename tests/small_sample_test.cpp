@@ -194,7 +194,9 @@ TEST(SmallSample, ContrastsThatDependOnOthersAddNothing) {
     EXPECT_EQ(b.df1, 2);
     EXPECT_NEAR(a.f, b.f, 1e-8 * a.f);
     // Satterthwaite's degrees of freedom depend on the rows.
-    if (method == SmallSample::kenward_roger) EXPECT_NEAR(a.df2, b.df2, 1e-6 * a.df2);
+    if (method == SmallSample::kenward_roger) {
+      EXPECT_NEAR(a.df2, b.df2, 1e-6 * a.df2);
+    }
     EXPECT_THROW((void)tests.test(MatrixXd(MatrixXd::Zero(1, 3))), InputError);
   }
 }
