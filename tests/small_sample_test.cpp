@@ -15,6 +15,8 @@
 #include "batchlmm/error.hpp"
 #include "host/data/read.hpp"
 #include "host/formula/formula.hpp"
+#include "host/inference/fit_json.hpp"
+#include "host/inference/summary.hpp"
 #include "tests/oracle.hpp"
 #include "tests/temporary_folder.hpp"
 
@@ -219,6 +221,63 @@ TEST(SmallSample, AVarianceAtZeroLeavesOrdinaryRegression) {
   ASSERT_TRUE(f.singular);
 
   EXPECT_NEAR(SmallSampleTests(f, SmallSample::satterthwaite).test(unit(2, 1)).df, 10, 1e-6);
+}
+
+// --------------------------------------------------------------------------------------------------------- printed
+
+/// The block of the fixed effects.
+std::string fixed_effects(const std::string& summary) {
+  const std::size_t begin = summary.find("Fixed effects:\n");
+  return summary.substr(begin, summary.find("\n\n", begin) + 1 - begin);
+}
+
+TEST(SmallSample, IsPrintedAsLmerTestPrintsIt) {
+  // lmerTest 3.1-3, R 4.2.2.
+  const Fit f = politeness("frequency ~ attitude + gender + (1|subject) + (1|scenario)");
+  const SmallSampleTests s(f, SmallSample::satterthwaite), k(f, SmallSample::kenward_roger);
+
+  EXPECT_EQ(fixed_effects(summary_text(f, "politeness", &s)),
+            R"(Fixed effects:
+            Estimate Std. Error       df t value Pr(>|t|)    
+(Intercept)  256.846     16.116    5.432  15.938 9.07e-06 ***
+attitudepol  -19.721      5.584   70.054  -3.532 0.000735 ***
+genderM     -108.516     21.013    4.007  -5.164 0.006647 ** 
+---
+Signif. codes:  0 ‘***’ 0.001 ‘**’ 0.01 ‘*’ 0.05 ‘.’ 0.1 ‘ ’ 1
+)");
+  EXPECT_EQ(fixed_effects(summary_text(f, "politeness", &k)),
+            R"(Fixed effects:
+            Estimate Std. Error       df t value Pr(>|t|)    
+(Intercept)  256.846     16.116    5.422  15.938 9.22e-06 ***
+attitudepol  -19.721      5.585   70.039  -3.531 0.000736 ***
+genderM     -108.516     21.013    4.000  -5.164 0.006679 ** 
+---
+Signif. codes:  0 ‘***’ 0.001 ‘**’ 0.01 ‘*’ 0.05 ‘.’ 0.1 ‘ ’ 1
+)");
+  const Fit sleep =
+      fit_of("Reaction ~ Days + (Days|Subject)", BATCHLMM_TEST_DATA "/sleepstudy.csv", {"Subject"}, Method::ml);
+  const SmallSampleTests ml(sleep, SmallSample::satterthwaite);
+  EXPECT_EQ(fixed_effects(summary_text(sleep, "sleepstudy", &ml)),
+            R"(Fixed effects:
+            Estimate Std. Error      df t value Pr(>|t|)    
+(Intercept)  251.405      6.632  18.000  37.906  < 2e-16 ***
+Days          10.467      1.502  18.000   6.968 1.65e-06 ***
+---
+Signif. codes:  0 ‘***’ 0.001 ‘**’ 0.01 ‘*’ 0.05 ‘.’ 0.1 ‘ ’ 1
+)");
+}
+
+TEST(SmallSample, IsInTheJson) {
+  const Fit f = politeness("frequency ~ attitude + (1|subject)");
+  const SmallSampleTests tests(f, SmallSample::kenward_roger);
+  const json all = json::parse(fit_json(f, &tests));
+
+  EXPECT_EQ(all["ddf"], "kenward-roger");
+  const ContrastTest test = tests.test(unit(2, 1));
+  EXPECT_EQ(all["fixed"][1]["df"].get<double>(), test.df);
+  EXPECT_EQ(all["fixed"][1]["p"].get<double>(), test.p);
+  EXPECT_EQ(all["fixed"][1]["se"].get<double>(), test.se);
+  EXPECT_FALSE(json::parse(fit_json(f)).contains("ddf"));
 }
 
 // ------------------------------------------------------------------------------------------------------- derivatives

@@ -1,12 +1,15 @@
 #include <CLI/App.hpp>
 #include <memory>
+#include <optional>
 
+#include "batchlmm/error.hpp"
 #include "host/cli/arguments.hpp"
 #include "host/cli/commands.hpp"
 #include "host/cli/model_input.hpp"
 #include "host/cli/output.hpp"
 #include "host/inference/fit.hpp"
 #include "host/inference/fit_json.hpp"
+#include "host/inference/small_sample.hpp"
 #include "host/inference/summary.hpp"
 
 namespace batchlmm::cli {
@@ -20,15 +23,30 @@ struct FitArguments {
   bool ranef = false;
   bool coef = false;
   bool json = false;
+  std::string ddf = "none";
 };
 
+/// @throws InputError naming what is known
+std::optional<SmallSample> small_sample_of_name(const std::string& name) {
+  if (name == "none") return {};
+  if (name == "satterthwaite") return SmallSample::satterthwaite;
+  if (name == "kenward-roger") return SmallSample::kenward_roger;
+  throw InputError("--ddf: expected none, satterthwaite or kenward-roger, found '" + name + "'");
+}
+
 std::string run_fit(const FitArguments& arguments) {
+  const std::optional<SmallSample> ddf = small_sample_of_name(arguments.ddf);
+  if (ddf == SmallSample::kenward_roger && arguments.ml)
+    throw InputError("--ddf kenward-roger: expected a fit by REML, found --ml");
   const std::string formula = on_one_line(arguments.formula);
   parse_formula(formula);  // a slip in the formula shows before a large table is read
   const ModelSource source(arguments.input);
   const Fit result = fit(source.matrices(formula), arguments.ml ? Method::ml : Method::reml, warn);
-  if (arguments.json) return fit_json(result);
-  std::string text = summary_text(result, source.name());
+  std::optional<SmallSampleTests> tests;
+  if (ddf) tests.emplace(result, *ddf);
+  const SmallSampleTests* used = tests ? &*tests : nullptr;
+  if (arguments.json) return fit_json(result, used);
+  std::string text = summary_text(result, source.name(), used);
   if (arguments.ranef) text += "\nConditional modes (ranef):\n" + ranef_text(result);
   if (arguments.coef) text += "\nCoefficients per level (coef):\n" + coef_text(result);
   return text;
@@ -43,6 +61,11 @@ Run add_fit_command(CLI::App& app) {
   add_model_input(*command, arguments->input);
   CLI::Option* ml = command->add_flag("--ml", arguments->ml, "Maximum likelihood");
   command->add_flag("--reml", arguments->reml, "REML (the default)")->excludes(ml);
+  command
+      ->add_option(
+          "--ddf", arguments->ddf,
+          "Degrees of freedom and p-values of the fixed effects: satterthwaite or kenward-roger (default none)")
+      ->option_text("M");
   command->add_flag("--ranef", arguments->ranef, "Print the conditional modes as well");
   command->add_flag("--coef", arguments->coef, "Print the coefficients per level as well");
   command->add_flag("--json", arguments->json, "Print JSON in full precision");

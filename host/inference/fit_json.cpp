@@ -32,7 +32,7 @@ Json tables_of(const std::vector<LevelTable>& tables) {
 
 }  // namespace
 
-std::string fit_json(const Fit& fit) {
+std::string fit_json(const Fit& fit, const SmallSampleTests* tests) {
   const ModelMatrices& model = *fit.model;
   Json json;
   json["formula"] = r_formula(model.formula);
@@ -50,13 +50,22 @@ std::string fit_json(const Fit& fit) {
   json["fixed"] = Json::array();
   for (Eigen::Index i = 0; i < fit.beta.size(); ++i) {
     const double error = std::sqrt(fit.vcov(i, i));
-    json["fixed"].push_back({{"name", model.x_names[static_cast<std::size_t>(i)]},
-                             {"estimate", fit.beta[i]},
-                             {"se", error},
-                             {"t", fit.beta[i] / error}});
+    Json effect{{"name", model.x_names[static_cast<std::size_t>(i)]},
+                {"estimate", fit.beta[i]},
+                {"se", error},
+                {"t", fit.beta[i] / error}};
+    if (tests != nullptr) {
+      const ContrastTest test = tests->test(Eigen::VectorXd(Eigen::VectorXd::Unit(fit.beta.size(), i)));
+      effect["se"] = test.se;
+      effect["t"] = test.t;
+      effect["df"] = test.df;
+      effect["p"] = test.p;
+    }
+    json["fixed"].push_back(effect);
   }
+  if (tests != nullptr) json["ddf"] = tests->method() == SmallSample::satterthwaite ? "satterthwaite" : "kenward-roger";
   json["dropped_columns"] = model.dropped_columns;
-  json["vcov"] = array_of_rows(fit.vcov);
+  json["vcov"] = array_of_rows(tests != nullptr ? tests->covariance() : fit.vcov);
 
   json["random"] = Json::array();
   Json boundary_terms = Json::array();

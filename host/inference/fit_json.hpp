@@ -4,13 +4,14 @@
 
 #include <string>
 
-#include "host/inference/fit.hpp"
+#include "host/inference/small_sample.hpp"
 
 namespace batchlmm {
 
 /// The facts of `summary_text`, `ranef_text` and `coef_text` as one JSON object, closed by a newline. Numbers read back
 /// to the same doubles; NaN is null. `ranef` and `coef` map a grouping factor to `{levels, terms, values}`, `values`
 /// being levels x terms.
-std::string fit_json(const Fit& fit);
+/// @param tests  not null: fixed effects have `df` and `p`, and `ddf` names the method
+std::string fit_json(const Fit& fit, const SmallSampleTests* tests = nullptr);
 
 }  // namespace batchlmm

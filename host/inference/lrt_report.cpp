@@ -22,11 +22,6 @@ using Json = nlohmann::ordered_json;
 constexpr int digits = 5;  // R's print.anova: getOption("digits") - 2
 constexpr std::array<const char*, 2> model_names{"m0", "m1"};
 
-std::string stars(double p) {
-  if (std::isnan(p)) return "";
-  return p <= 0.001 ? "***" : p <= 0.01 ? "**" : p <= 0.05 ? "*" : p <= 0.1 ? "." : " ";
-}
-
 std::string anova_table(const LikelihoodRatioTest& test) {
   const std::array<const Fit*, 2> fits{&test.null, &test.full};
   const auto both = [&](auto value) {
@@ -48,11 +43,11 @@ std::string anova_table(const LikelihoodRatioTest& test) {
   };
   const bool starred = test.p_chisq < 0.1;
   if (starred) {
-    const std::string star = stars(test.p_chisq);
+    const std::string star = r_stars(test.p_chisq);
     table.column_names.emplace_back();
     table.columns.push_back({std::string(star.size(), ' '), star});
   }
-  return r_print(table) + (starred ? "---\nSignif. codes:  0 ‘***’ 0.001 ‘**’ 0.01 ‘*’ 0.05 ‘.’ 0.1 ‘ ’ 1\n" : "");
+  return r_print(table) + (starred ? r_stars_legend : "");
 }
 
 std::string spaced(const char* status) {

@@ -128,6 +128,46 @@ std::string r_format_p_value(double p, int digits) {
   return (fewer == 1 ? "<" : "< ") + r_number(epsilon, fewer);
 }
 
+std::vector<std::string> r_format_p_values(const std::vector<double>& p, int digits) {
+  constexpr double epsilon = std::numeric_limits<double>::epsilon();
+  std::vector<std::string> texts(p.size(), "NA");
+  std::vector<std::size_t> fixed, scientific, tiny;
+  for (std::size_t i = 0; i < p.size(); ++i) {
+    if (std::isnan(p[i])) continue;
+    const double exponent = std::floor(std::log10(p[i]));
+    if (p[i] < epsilon)
+      tiny.push_back(i);
+    else if (exponent >= -3 || (exponent == -4 && digits > 1))
+      fixed.push_back(i);
+    else
+      scientific.push_back(i);
+  }
+  int widest = 0;
+  for (const auto* group : {&fixed, &scientific}) {
+    std::vector<double> values;
+    for (const std::size_t i : *group) values.push_back(p[i]);
+    const std::vector<std::string> formatted = r_format(values, digits);
+    for (std::size_t i = 0; i < group->size(); ++i) {
+      texts[(*group)[i]] = formatted[i];
+      widest = std::max(widest, text_width(formatted[i]));
+    }
+  }
+  if (tiny.empty()) return texts;
+  int fewer = std::max(1, digits - 2);
+  bool blank = fewer > 1;
+  if (widest > 0) {
+    if (fewer > 1 && fewer + 6 > widest) fewer = std::max(1, widest - 7);
+    blank = !(fewer == 1 && widest <= 6);
+  }
+  for (const std::size_t i : tiny) texts[i] = (blank ? "< " : "<") + r_number(epsilon, fewer);
+  return texts;
+}
+
+std::string r_stars(double p) {
+  if (std::isnan(p)) return "";
+  return p <= 0.001 ? "***" : p <= 0.01 ? "**" : p <= 0.05 ? "*" : p <= 0.1 ? "." : " ";
+}
+
 int text_width(std::string_view text) {
   return static_cast<int>(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
 }

@@ -27,6 +27,13 @@ std::vector<double> r_zapsmall(std::vector<double> x, int digits = 7);
 
 /// R's `format.pval` of one p-value: "< 2.2e-16" below the machine epsilon.
 std::string r_format_p_value(double p, int digits);
+/// The same of a column of p-values, those of like size in one notation.
+std::vector<std::string> r_format_p_values(const std::vector<double>& p, int digits);
+
+/// R's stars for a p-value: "***" up to 0.001, "**", "*", "." up to 0.1, a blank above; empty for NaN.
+std::string r_stars(double p);
+/// The line below a table with stars, closed by a newline.
+inline constexpr const char* r_stars_legend = "---\nSignif. codes:  0 ‘***’ 0.001 ‘**’ 0.01 ‘*’ 0.05 ‘.’ 0.1 ‘ ’ 1\n";
 
 /// Columns that a UTF-8 string takes on a terminal, one for each code point.
 int text_width(std::string_view text);

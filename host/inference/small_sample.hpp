@@ -28,6 +28,7 @@ public:
   /// @throws ModelError for Kenward-Roger of a fit by ML
   SmallSampleTests(const Fit& fit, SmallSample method);
 
+  [[nodiscard]] SmallSample method() const { return method_; }
   /// Covariance of the fixed effects that the tests use: adjusted by Kenward-Roger.
   [[nodiscard]] const Eigen::MatrixXd& covariance() const { return covariance_; }
   /// @param l  p: the contrast l'beta

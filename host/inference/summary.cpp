@@ -20,9 +20,14 @@ constexpr int largest_correlation = 20;  // lme4.summary.cor.max
 
 std::vector<double> to_vector(const Eigen::VectorXd& x) { return {x.data(), x.data() + x.size()}; }
 
-std::string heading(const Fit& fit, const std::string& data) {
-  std::string out = fit.method == Method::reml ? "Linear mixed model fit by REML ['lmerMod']\n"
-                                               : "Linear mixed model fit by maximum likelihood  ['lmerMod']\n";
+std::string heading(const Fit& fit, const std::string& data, const SmallSampleTests* tests) {
+  std::string out =
+      fit.method == Method::reml ? "Linear mixed model fit by REML" : "Linear mixed model fit by maximum likelihood";
+  if (tests != nullptr)
+    out += tests->method() == SmallSample::satterthwaite ? ". t-tests use Satterthwaite's method\n"
+                                                         : ". t-tests use Kenward-Roger's method\n";
+  else
+    out += fit.method == Method::reml ? " ['lmerMod']\n" : "  ['lmerMod']\n";
   std::vector<std::string> pieces = r_deparse(fit.model->formula);
   pieces.insert(pieces.begin(), "Formula:");
   return out + r_cat_fill(pieces) + r_cat_fill({"   Data:", data}) + "\n";
@@ -141,39 +146,75 @@ std::vector<std::string> format_estimates(const std::vector<double>& x) {
   return texts;
 }
 
-std::string fixed_effects_block(const Fit& fit) {
+std::string fixed_effects_block(const Fit& fit, const SmallSampleTests* tests) {
   const auto p = static_cast<std::size_t>(fit.beta.size());
   if (p == 0) return {};
-  const Eigen::VectorXd errors = fit.vcov.diagonal().cwiseSqrt();
-  std::vector<double> estimates_and_errors = to_vector(fit.beta);
-  std::vector<double> t;
+  // Estimates, errors and degrees of freedom have one format, column by column.
+  std::vector<double> estimates = to_vector(fit.beta), errors, df, t, p_values;
   for (std::size_t i = 0; i < p; ++i) {
     const auto index = static_cast<Eigen::Index>(i);
-    estimates_and_errors.push_back(errors[index]);
-    t.push_back(r_round(fit.beta[index] / errors[index], digits - 1));
+    double error = std::sqrt(fit.vcov(index, index)), statistic = fit.beta[index] / error;
+    if (tests != nullptr) {
+      const ContrastTest test = tests->test(Eigen::VectorXd(Eigen::VectorXd::Unit(fit.beta.size(), index)));
+      error = test.se;
+      statistic = test.t;
+      df.push_back(test.df);
+      p_values.push_back(test.p);
+    }
+    errors.push_back(error);
+    t.push_back(r_round(statistic, digits - 1));
   }
-  const auto texts = format_estimates(estimates_and_errors);
-  const auto middle = texts.begin() + static_cast<std::ptrdiff_t>(p);
+  std::vector<double> together = estimates;
+  together.insert(together.end(), errors.begin(), errors.end());
+  together.insert(together.end(), df.begin(), df.end());
+  const auto texts = format_estimates(together);
+  const auto column = [&](std::size_t i) {
+    const auto first = texts.begin() + static_cast<std::ptrdiff_t>(i * p);
+    return std::vector<std::string>(first, first + static_cast<std::ptrdiff_t>(p));
+  };
   TextMatrix table;
   table.right = true;
   table.row_names = fit.model->x_names;
-  table.column_names = {"Estimate", "Std. Error", "t value"};
-  table.columns = {{texts.begin(), middle}, {middle, texts.end()}, r_format(t, digits)};
-  return "\nFixed effects:\n" + r_print(table);
+  table.column_names = {"Estimate", "Std. Error"};
+  table.columns = {column(0), column(1)};
+  if (tests != nullptr) {
+    table.column_names.emplace_back("df");
+    table.columns.push_back(column(2));
+  }
+  table.column_names.emplace_back("t value");
+  table.columns.push_back(r_format(t, digits));
+  std::string legend;
+  if (tests != nullptr) {
+    table.column_names.emplace_back("Pr(>|t|)");
+    table.columns.push_back(r_format_p_values(p_values, digits - 1));
+    if (std::any_of(p_values.begin(), p_values.end(), [](double value) { return value < 0.1; })) {
+      std::vector<std::string> stars;
+      int widest = 0;
+      for (const double value : p_values) {
+        stars.push_back(r_stars(value));
+        widest = std::max(widest, text_width(stars.back()));
+      }
+      for (std::string& star : stars) star = pad_right(star, widest);
+      table.column_names.emplace_back();
+      table.columns.push_back(stars);
+      legend = r_stars_legend;
+    }
+  }
+  return "\nFixed effects:\n" + r_print(table) + legend;
 }
 
-std::string correlation_block(const Fit& fit) {
+std::string correlation_block(const Fit& fit, const Eigen::MatrixXd& vcov) {
   const auto p = static_cast<std::size_t>(fit.beta.size());
   if (p <= 1) return {};
   if (p > largest_correlation) {
     return "\nCorrelation of Fixed Effects: not shown by default, as p = " + std::to_string(p) + " > " +
            std::to_string(largest_correlation) + " (the covariance matrix is in the JSON output)\n";
   }
-  const Eigen::VectorXd errors = fit.vcov.diagonal().cwiseSqrt();
+  const Eigen::VectorXd errors = vcov.diagonal().cwiseSqrt();
   std::vector<double> all;  // the whole matrix sets the common width, the lower triangle is shown
-  for (Eigen::Index j = 0; j < fit.vcov.cols(); ++j) {
-    for (Eigen::Index i = 0; i < fit.vcov.rows(); ++i) {
-      all.push_back(i == j ? 1.0 : r_round(fit.vcov(i, j) / errors[i] / errors[j], 3));
+  for (Eigen::Index j = 0; j < vcov.cols(); ++j) {
+    for (Eigen::Index i = 0; i < vcov.rows(); ++i) {
+      all.push_back(i == j ? 1.0 : r_round(vcov(i, j) / errors[i] / errors[j], 3));
     }
   }
   const auto texts = r_format(all, 7, 3);
@@ -208,9 +249,10 @@ std::string level_tables_text(const std::vector<LevelTable>& tables) {
 
 }  // namespace
 
-std::string summary_text(const Fit& fit, const std::string& data) {
-  return heading(fit, data) + criterion_block(fit) + residual_block(fit) + random_effects_block(fit) +
-         observations_line(fit) + fixed_effects_block(fit) + correlation_block(fit) +
+std::string summary_text(const Fit& fit, const std::string& data, const SmallSampleTests* tests) {
+  return heading(fit, data, tests) + criterion_block(fit) + residual_block(fit) + random_effects_block(fit) +
+         observations_line(fit) + fixed_effects_block(fit, tests) +
+         correlation_block(fit, tests != nullptr ? tests->covariance() : fit.vcov) +
          (fit.model->dropped_columns.empty() ? "" : "fit warnings:\n") + fit_notes(fit);
 }
 
