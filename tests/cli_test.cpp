@@ -184,6 +184,15 @@ TEST_F(Cli, FitAsJson) {
   EXPECT_EQ(j["theta"].size(), 2U);
 }
 
+TEST_F(Cli, FitWithDegreesOfFreedom) {
+  const std::string text = good({"fit", model_2, politeness, "--ddf", "satterthwaite"});
+  const json j = json::parse(good({"fit", model_2, politeness, "--ddf", "kenward-roger", "--json"}));
+
+  expect_contains(text, "attitudepol  -19.721      5.584   70.054  -3.532 0.000735 ***\n");
+  EXPECT_EQ(j["ddf"], "kenward-roger");
+  EXPECT_NEAR(j["fixed"][1]["df"].get<double>(), 70.0388, 1e-3);
+}
+
 TEST_F(Cli, ContrastsChangeTheCoding) {
   const std::string one = good({"fit", model_2, politeness, "--contrasts", "sum"});
   const std::string other = good({"fit", model_2, politeness, "--contrasts", "attitude=sum,gender=sum"});
@@ -290,6 +299,10 @@ TEST_F(Cli, BadOptionValues) {
   expect_contains(lrt({"--first", "-1"}), "--first");
   expect_contains(lrt({"--threads", "0"}), "--threads");
   expect_contains(lrt({"--backend", "abacus"}), "'abacus'");
+  expect_contains(refused({"fit", model_1, politeness, "--ddf", "kr"}),
+                  "--ddf: expected none, satterthwaite or kenward-roger, found 'kr'");
+  expect_contains(refused({"fit", model_1, politeness, "--ddf", "kenward-roger", "--ml"}),
+                  "--ddf kenward-roger: expected a fit by REML, found --ml");
   expect_contains(refused({"fit", model_1, politeness, "--factor", "nowhere"}), "nowhere");
   expect_contains(refused({"fit", model_1, politeness, "--factor", "scenario,"}), "--factor");
   expect_contains(refused({"fit", model_1, politeness, "--contrasts", "attitude=dummy"}), "'dummy'");
