@@ -119,6 +119,12 @@ CudaPool& cuda_pool() {
   return *all;
 }
 
+namespace {
+StreamingWork streaming_work(const BootstrapJob& job) {
+  return StreamingWork(job, mapping_of(*job.null), mapping_of(*job.full));
+}
+}  // namespace
+
 }  // namespace BATCHLMM_ISA
 
 CudaInventory cuda_inventory() { return known_devices(); }
@@ -143,17 +149,17 @@ CudaStatus cuda_status() {
 int cuda_slots() { return static_cast<int>(cuda_pool().size()); }
 
 void cuda_fit(const FitJob& job) {
-  with_cuda_device([&](CudaDevice& device) { run_fits(device, job); });
+  with_cuda_device([&](CudaDevice& device) { run_fits(device, job, mapping_of(*job.shape)); });
 }
 
 void cuda_bootstrap(const BootstrapJob& job, BootstrapChunk& chunk) {
-  with_cuda_device([&](CudaDevice& device) { run_replicates(device, StreamingWork(job), chunk); });
+  with_cuda_device([&](CudaDevice& device) { run_replicates(device, streaming_work(job), chunk); });
 }
 
 StatisticCounts cuda_summarize(const BootstrapJob& job, std::uint64_t first, std::uint64_t count, double observed,
                                bool refit) {
   return with_cuda_device(
-      [&](CudaDevice& device) { return run_summary(device, StreamingWork(job), first, count, observed, refit); });
+      [&](CudaDevice& device) { return run_summary(device, streaming_work(job), first, count, observed, refit); });
 }
 
 Distribution cuda_distribution(std::span<const double> values, std::span<const std::uint8_t> status, double observed,
@@ -163,7 +169,7 @@ Distribution cuda_distribution(std::span<const double> values, std::span<const s
 }
 
 std::uint64_t cuda_chunk_length(const BootstrapJob& job) {
-  return with_cuda_device([&](CudaDevice& device) { return chunk_items(device, StreamingWork(job)); });
+  return with_cuda_device([&](CudaDevice& device) { return chunk_items(device, streaming_work(job)); });
 }
 
 }  // namespace batchlmm::kernels

@@ -44,10 +44,13 @@ void launch(const CudaQueue& queue, const FitArguments& a);
 /// @return false where there is no compiler at run time or too little on-chip memory: the text serves as well
 bool launch_traced(const CudaQueue& queue, const FitArguments& a);
 bool launch_traced(const CudaQueue& queue, const StrataFitArguments& a);
+/// fit_by_team on a.threads teams of a.mapping.
+void launch_teams(const CudaQueue& queue, const FitArguments& a);
+std::size_t resident_teams(const FitFamily& family);
 /// Statistics (device_statistics.hpp); these two return when they are done.
 void launch(const CudaQueue& queue, const StatisticArguments& a);
 void launch(const CudaQueue& queue, const DistributionArguments& a);
-/// Threads of a fit that all multiprocessors of the current device run at a time.
+/// Threads or teams of a fit that all multiprocessors of the current device run at a time.
 std::size_t resident_workers(const FitFamily& family);
 
 /// draw_strata_one_lane on a.threads threads.

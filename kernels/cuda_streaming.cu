@@ -22,10 +22,15 @@ void launch(const CudaQueue& queue, const DrawArguments& a) {
 
 void launch(const CudaQueue& queue, const FitArguments& a) {
   if (a.trip != nullptr && launch_traced(queue, a)) return;
+  if (a.mapping != Mapping::thread) {
+    launch_teams(queue, a);
+    return;
+  }
   with_text(text_kind(a.shape), [&](auto text) { FitKernel<decltype(text)>::launch(queue, a); });
 }
 
 std::size_t resident_workers(const FitFamily& family) {
+  if (family.mapping != Mapping::thread) return resident_teams(family);
   return with_text(family.text, [](auto text) { return FitKernel<decltype(text)>::resident_workers(); });
 }
 

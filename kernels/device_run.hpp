@@ -9,7 +9,8 @@
 ///     std::byte* memory()                             the block
 ///     void write(void* to, const void* from, std::size_t bytes), read(...)   copies to and from the block
 ///     void launch(const DrawArguments&)               draw_one_lane on every thread
-///     void launch(const FitArguments&)                fit_one_lane of the shape's text on every thread
+///     void launch(const FitArguments&)                fit_one_lane of the shape's text on every thread, or fit_by_team
+///                                                     on every team, by a.mapping
 ///     void launch(const StatisticArguments&)          counts over results on the device
 ///     void launch(const DistributionArguments&)       sorts and counts values on the device
 ///
@@ -22,6 +23,7 @@
 
 #include "batchlmm/error.hpp"
 #include "kernels/device_constants.hpp"
+#include "kernels/mapping.hpp"
 #include "kernels/one_lane.hpp"
 #include "kernels/statistic.hpp"
 
@@ -119,27 +121,49 @@ Piece reserve(Device& device, Piece piece, const MemoryNeed& need) {
   return piece;
 }
 
+/// What is done with a piece of replicates, one after the other.
+enum class WorkStage { draw, null_fit, full_fit };
+
+/// Work whose stages all take the threads that a piece has.
+struct UniformWork {
+  template <class Device>
+  [[nodiscard]] static std::size_t workers(const Device& /*device*/, WorkStage /*stage*/, const Piece& piece,
+                                           const MemoryNeed& /*need*/) {
+    return piece.threads;
+  }
+};
+
 /// A bootstrap of the streaming tier on a device. Every tier whose replicates are drawn and fitted by threads has such
 /// a class, and run_replicates runs it.
 class StreamingWork {
 public:
   using Constants = DeviceBootstrap;
-  explicit StreamingWork(const BootstrapJob& job) : job_(job) {}
+  /// @param null, full  who fits the models
+  explicit StreamingWork(const BootstrapJob& job, Mapping null = Mapping::thread, Mapping full = Mapping::thread)
+      : job_(job), null_(null), full_(full) {}
 
   /// Shapes, options, and what to bring home.
   [[nodiscard]] const BootstrapJob& bootstrap() const { return job_; }
   /// Doubles that stand for a replicate's response.
   [[nodiscard]] std::size_t null_response() const { return job_.null->response; }
   [[nodiscard]] std::size_t full_response() const { return job_.full->response; }
-  /// Doubles of scratch that a thread needs.
+  /// Doubles of scratch that a thread or team needs, of the stage that needs most.
   [[nodiscard]] std::size_t thread_doubles() const {
-    return std::max({draw_memory(*job_.full, job_.sampler), fit_memory(*job_.null), fit_memory(*job_.full)});
+    return std::max({doubles(WorkStage::draw), doubles(WorkStage::null_fit), doubles(WorkStage::full_fit)});
   }
-  /// Threads that the device runs at a time while it fits.
+  /// As many workers of thread_doubles() as have the memory of those that the device runs at a time while it fits.
   template <class Device>
   [[nodiscard]] std::size_t resident_workers(const Device& device) const {
-    return std::max<std::size_t>(device.resident_workers(FitFamily{text_kind(*job_.null)}),
-                                 device.resident_workers(FitFamily{text_kind(*job_.full)}));
+    const std::size_t most = std::max(resident(device, WorkStage::null_fit) * doubles(WorkStage::null_fit),
+                                      resident(device, WorkStage::full_fit) * doubles(WorkStage::full_fit));
+    return (most + thread_doubles() - 1) / thread_doubles();
+  }
+  /// Threads or teams of a stage, in the memory of the piece.
+  template <class Device>
+  [[nodiscard]] std::size_t workers(const Device& device, WorkStage stage, const Piece& piece,
+                                    const MemoryNeed& need) const {
+    const std::size_t room = std::max<std::size_t>(piece.threads * need.thread / (8 * doubles(stage)), 1);
+    return std::min<std::size_t>({room, resident(device, stage), piece.items});
   }
   [[nodiscard]] Constants put(DeviceConstants& constants) const { return on_device(job_, constants); }
   /// @param full  null where the model is refitted
@@ -161,6 +185,8 @@ public:
   /// What the fits of one of the models are about; run_replicates adds the rest.
   [[nodiscard]] FitArguments fit(const Constants& there, bool full) const {
     FitArguments a;
+    a.shape = full ? there.full : there.null;
+    set_mapping(a, full ? full_ : null_);
     a.job.design = full ? &there.at->full_design : &there.at->null_design;
     a.shared = full ? nullptr : there.job.null_shared;
     return a;
@@ -169,7 +195,21 @@ public:
   static FitArguments& common(FitArguments& a) { return a; }
 
 private:
+  [[nodiscard]] std::size_t doubles(WorkStage stage) const {
+    if (stage == WorkStage::draw) return draw_memory(*job_.full, job_.sampler);
+    return stage == WorkStage::null_fit ? fit_memory(*job_.null, null_) : fit_memory(*job_.full, full_);
+  }
+  /// Threads or teams that the device runs at a time; draws take as many threads as the fits.
+  template <class Device>
+  [[nodiscard]] std::size_t resident(const Device& device, WorkStage stage) const {
+    if (stage == WorkStage::null_fit) return device.resident_workers(fit_family(*job_.null, null_));
+    if (stage == WorkStage::full_fit) return device.resident_workers(fit_family(*job_.full, full_));
+    return std::max(resident(device, WorkStage::null_fit) * limits_of(null_).members,
+                    resident(device, WorkStage::full_fit) * limits_of(full_).members);
+  }
+
   const BootstrapJob& job_;
+  Mapping null_, full_;
 };
 
 /// @param null, full  the arrays that are wanted
@@ -221,7 +261,8 @@ void run_pieces(Device& device, const Work& work, std::uint64_t first, std::uint
 
   for (std::uint64_t begin = 0; begin < count; begin += piece.items) {
     const std::uint64_t items = std::min(piece.items, count - begin);
-    device.launch(work.draw(there, first + begin, items, null_response, full_response, memory, piece.threads));
+    device.launch(work.draw(there, first + begin, items, null_response, full_response, memory,
+                            work.workers(device, WorkStage::draw, piece, need)));
 
     auto null_fit = work.fit(there, false);
     {
@@ -238,7 +279,7 @@ void run_pieces(Device& device, const Work& work, std::uint64_t first, std::uint
       fit.response_item = 1;
       fit.response_element = items;
       fit.memory = memory;
-      fit.threads = piece.threads;
+      fit.threads = work.workers(device, WorkStage::null_fit, piece, need);
     }
     device.launch(null_fit);
     if (refit) {
@@ -262,7 +303,7 @@ void run_pieces(Device& device, const Work& work, std::uint64_t first, std::uint
       fit.response_item = 1;
       fit.response_element = items;
       fit.memory = memory;
-      fit.threads = piece.threads;
+      fit.threads = work.workers(device, WorkStage::full_fit, piece, need);
     }
     device.launch(full_fit);
     finish(begin, items, null_results, full_results, scratch);
@@ -329,8 +370,9 @@ std::uint64_t chunk_items(Device& device, const Work& work) {
 }
 
 /// Fits the job's items, as the CPU's `fit` does.
+/// @param mapping  who fits an item
 template <class Device>
-void run_fits(Device& device, const FitJob& job) {
+void run_fits(Device& device, const FitJob& job, Mapping mapping = Mapping::thread) {
   if (job.items == 0) return;
   const Shape& s = *job.shape;
   const std::size_t starts = static_cast<std::size_t>(job.options.starts) * s.lambdas;
@@ -346,8 +388,8 @@ void run_fits(Device& device, const FitJob& job) {
               result_bytes(job.results, s, job.parameters);
   // Each item may bring a design of its own; a structure a time is aligned.
   if (job.design_of != nullptr) need.item += design.bytes().size() + 16 * (max_stages + 4) + sizeof(int);
-  need.thread = 8 * fit_memory(s);
-  const std::size_t resident = device.resident_workers(FitFamily{text_kind(s)});
+  need.thread = 8 * fit_memory(s, mapping);
+  const std::size_t resident = device.resident_workers(fit_family(s, mapping));
   const Piece piece =
       reserve(device, {job.items, static_cast<std::size_t>(std::min<std::uint64_t>(resident, job.items))}, need);
   int designs = 1;
@@ -358,6 +400,7 @@ void run_fits(Device& device, const FitJob& job) {
     DeviceConstants constants(device.memory());
     FitArguments fit;
     fit.shape = on_device(s, constants);
+    set_mapping(fit, mapping);
     fit.job.starts = constants.add(job.starts, starts);
     if (job.one_start) fit.job.first_start = constants.add(job.first_start, s.lambdas);
     std::vector<Design<double>> designs_there;

@@ -64,7 +64,7 @@ inline StrataSampler on_device(const StrataSampler& s, DeviceConstants& constant
 inline namespace BATCHLMM_ISA {
 
 /// As StreamingWork.
-class StrataWork {
+class StrataWork : public UniformWork {
 public:
   struct Constants : DeviceBootstrap {
     StrataModel null_model, full_model;

@@ -38,9 +38,10 @@ struct Newton : NewtonScratch<A> {
   MaskOf<V> certified, best_certified;
 };
 
-/// @param s  a Shape or Terms
-template <class S, class A>
-BATCHLMM_INLINE NewtonScratch<A> make_newton_scratch(const S& s, Arena<A>& arena) {
+/// @param s      a Shape or Terms
+/// @param arena  an Arena or TeamArena
+template <class S, template <class> class Block, class A>
+BATCHLMM_INLINE NewtonScratch<A> make_newton_scratch(const S& s, Block<A>& arena) {
   NewtonScratch<A> n;
   const int m = s.parameters;
   int jacobian = 0, largest = 1;
@@ -71,8 +72,8 @@ constexpr int newton_scratch_size() {
          (m + 1) * S::lambdas;
 }
 
-template <class V, class S, class A>
-BATCHLMM_FUNCTION inline Newton<V, A> make_newton(const S& s, Arena<A>& arena) {
+template <class V, class S, template <class> class Block, class A>
+BATCHLMM_FUNCTION inline Newton<V, A> make_newton(const S& s, Block<A>& arena) {
   Newton<V, A> n;
   static_cast<NewtonScratch<A>&>(n) = make_newton_scratch(s, arena);
   n.base = {arena.take(s.lambdas), arena.take(s.lambdas), arena.take(s.terms)};
@@ -223,8 +224,16 @@ BATCHLMM_INLINE void add_curvature(const S& s, const X& pivoted, const NewtonScr
 /// @param w  derivatives by the entries of T: w.gradient, w.hessian, w.information
 template <class V, class S, class W, class A>
 BATCHLMM_INLINE void by_coordinates(const S& s, const W& w, const NewtonScratch<A>& n) {
+  const auto team = team_of(s);
   int offsets[max_terms];
-  gradient_by_coordinates<V>(s, w, n, offsets);
+  if (is_first(team)) gradient_by_coordinates<V>(s, w, n, offsets);
+  if constexpr (!decltype(team_of(s))::alone) {
+    for (int b = 0, offset = 0; b < s.terms; ++b) {
+      offsets[b] = offset;
+      offset += triangle_size(s.term[b].k) * triangle_size(s.term[b].k);
+    }
+    team.sync();
+  }
   for (int b = 0; b < s.terms; ++b)
     for (int b2 = 0; b2 <= b; ++b2) {
       const int a = s.term[b].parameter, a2 = s.term[b2].parameter, mb = triangle_size(s.term[b].k),
@@ -233,23 +242,29 @@ BATCHLMM_INLINE void by_coordinates(const S& s, const W& w, const NewtonScratch<
       for (int which = 0; which < 2; ++which) {
         const auto from = which == 0 ? w.hessian : w.information;
         const A to = which == 0 ? n.x_hessian : n.x_information;
+        Deal<decltype(team_of(s))> deal(team);
         for (int i = 0; i < mb; ++i)
-          for (int x = 0; x < mb2; ++x) {
+          for (int x = deal.first(mb2); x < mb2; x += team.size()) {
             V t = V(0.0);
             for (int e = 0; e < mb2; ++e) t = fma(from[packed(a + i, a2 + e)], j2[e * mb2 + x], t);
             tmp[i * mb2 + x] = t;
           }
+        team.sync();
         for (int x = 0; x < mb; ++x)
-          for (int x2 = 0; x2 < mb2; ++x2) {
+          for (int x2 = deal.first(mb2); x2 < mb2; x2 += team.size()) {
             if (b == b2 && x2 > x) break;
             V t = V(0.0);
             for (int e = 0; e < mb; ++e) t = fma(j1[e * mb + x], tmp[e * mb2 + x2], t);
             to[triangle(a + x, a2 + x2)] = t;
           }
+        team.sync();
       }
     }
-  pivoted_gradient<V>(s, w, n, n.rhs);
-  add_curvature<V>(s, n.rhs, n, true, true);
+  if (is_first(team)) {
+    pivoted_gradient<V>(s, w, n, n.rhs);
+    add_curvature<V>(s, n.rhs, n, true, true);
+  }
+  team.sync();
 }
 
 /// One matrix of derivatives by the entries of l and w, taken to the coordinates of the columns' charts: K'HK, K the
@@ -402,7 +417,19 @@ BATCHLMM_INLINE MaskOf<V> near_best(const S& s, const L& lambda, const Newton<V,
 /// How much larger than along the last step the third derivative may be in other directions.
 inline constexpr double other_directions = 10;
 
-/// One iteration after the evaluation `e` of w.lambda: accepts or rejects, and leaves the next proposal in w.lambda.
+/// The coordinates of w.lambda, and the derivatives by them: the next base, used where it is accepted. All members of a
+/// team call.
+/// @param w, x  as in newton_trip
+template <class V, class S, class W, class X>
+BATCHLMM_INLINE void to_next(const S& s, const W& w, const NewtonScratch<X>& x) {
+  const auto team = team_of(s);
+  if (is_first(team)) to_coordinates<V>(s, w.lambda, x.next, x.small);
+  team.sync();
+  by_coordinates<V>(s, w, x);
+}
+
+/// One iteration after the evaluation `e` of w.lambda and to_next: accepts or rejects, and leaves the next proposal in
+/// w.lambda. A team's first member alone calls.
 ///
 /// @param s       a Shape or Terms
 /// @param w       w.lambda, and the derivatives there by the entries of T: w.gradient, w.hessian, w.information
@@ -412,7 +439,7 @@ inline constexpr double other_directions = 10;
 /// w.lambda by the caller
 /// @return lanes that are done: their optimum is in n.best_lambda, its deviance in n.best
 template <class V, class S, class W, class A, class X, class Starts>
-BATCHLMM_INLINE MaskOf<V> newton_trip(const S& s, const W& w, Newton<V, A>& n, const NewtonScratch<X>& x,
+BATCHLMM_INLINE MaskOf<V> newton_step(const S& s, const W& w, Newton<V, A>& n, const NewtonScratch<X>& x,
                                       const Evaluation<V>& e, const MaskOf<V>& alive, const NewtonOptions& options,
                                       const Starts& starts) {
   const int m = s.parameters;
@@ -426,9 +453,6 @@ BATCHLMM_INLINE MaskOf<V> newton_trip(const S& s, const W& w, Newton<V, A>& n, c
   const auto broken = n.fresh && !e.ok;  // a starting point that cannot be evaluated
   n.fresh = n.fresh && !(V(0.0) <= V(0.0));
 
-  // The next base, used where accepted.
-  to_coordinates<V>(s, w.lambda, x.next, x.small);
-  by_coordinates<V>(s, w, x);
   by_charts<V>(s, x);
   bool information = false;
   const auto need_information = [&] {
@@ -553,6 +577,15 @@ BATCHLMM_INLINE MaskOf<V> newton_trip(const S& s, const W& w, Newton<V, A>& n, c
   n.fresh = n.fresh || again;
   n.evaluations = select(again, V(0.0), n.evaluations);
   return run_done && !again;
+}
+
+/// to_next and newton_step: one iteration after the evaluation `e` of w.lambda.
+template <class V, class S, class W, class A, class X, class Starts>
+BATCHLMM_INLINE MaskOf<V> newton_trip(const S& s, const W& w, Newton<V, A>& n, const NewtonScratch<X>& x,
+                                      const Evaluation<V>& e, const MaskOf<V>& alive, const NewtonOptions& options,
+                                      const Starts& starts) {
+  to_next<V>(s, w, x);
+  return newton_step<V>(s, w, n, x, e, alive, options, starts);
 }
 
 /// The same with scratch of its own: on the stack where the sizes are known at compile time, so that it lives in

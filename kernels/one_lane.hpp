@@ -21,6 +21,9 @@ struct DrawArguments {
   std::size_t threads = 0;
 };
 
+/// Who fits a replicate on a device: a thread, or a team of threads (mapping.hpp).
+enum class Mapping : std::uint8_t { thread, lanes, warp, block };
+
 /// Arguments of many fits. All pointers are the device's; `job.shape` is not used.
 struct FitArguments {
   static constexpr const char* kernel = "fit_kernel";
@@ -33,13 +36,17 @@ struct FitArguments {
   const SharedStart* shared = nullptr;  ///< items start a scoring step from its point, if not null
   FitResults null;
   const TracedTrip* trip = nullptr;  ///< the host's: run its code in place of the text, if not null (traced_fit.hpp)
-  double* memory = nullptr;          ///< fit_memory() doubles a thread, element by element
-  std::size_t threads = 0;
+  Mapping mapping = Mapping::thread;
+  std::size_t fast = 0, slow = 0;  ///< doubles of a team (team_fit.hpp)
+  double* memory = nullptr;        ///< fit_memory() doubles a thread, element by element; `slow` a team, one by one
+  std::size_t threads = 0;         ///< or teams
 };
 
-/// The kernels that run FitArguments of a shape; draws take as many threads as the fits that follow.
+/// The kernels that run FitArguments of a shape.
 struct FitFamily {
   TextKind text = TextKind::general;
+  Mapping mapping = Mapping::thread;
+  std::size_t fast = 0;  ///< doubles of a team
 };
 
 inline namespace BATCHLMM_ISA {
@@ -76,7 +83,8 @@ BATCHLMM_FUNCTION inline void draw_one_lane(const DrawArguments& a, std::size_t 
                            Strided{a.null_response + i, a.count}, b, eta);
 }
 
-/// Fits the items that `take` hands out, whatever evaluates them.
+/// Fits the items that `take` hands out, whatever evaluates them. All members of a team call; what is given by a
+/// function gives all of them the same.
 /// @param response     where an item's response vector goes, `entries` of it
 /// @param trip         as in fit_trips
 /// @param take         take(item): the next item, false where there is none left
@@ -88,19 +96,20 @@ BATCHLMM_FUNCTION inline void fit_items(const S& s, const FitArguments& a, const
                                         const A& response, int entries, const OneTrip& trip, Take&& take,
                                         const SetDesign& set_design, const FirstStart& first_start) {
   const FitJob& job = a.job;
+  const auto team = team_of(s);
   const auto load = [&](std::uint64_t i, int) {
     const double* from = job.response + i * a.response_item;
     bool finite = true;
     for (int e = 0; e < entries; ++e) {
       const double x = from[e * a.response_element];
       finite = finite && absolute(x) <= 1.7976931348623157e308;  // false for a NaN too
-      response[e] = x;
+      if (is_mine(team, e)) response[e] = x;
     }
     set_design(i);
     return finite;
   };
   const auto start = [&](std::uint64_t i, int, const A& lambda) {
-    if (first_start(lambda)) return;
+    if (first_start(lambda) || !is_first(team)) return;
     if (a.bootstrap != nullptr) {
       full_start(*a.bootstrap, a.null.lambda + i * a.bootstrap->null->lambdas, lambda);
       return;

@@ -102,14 +102,15 @@ struct Trip {
   MaskOf<V> done;  ///< lanes whose optimum is found
 };
 
-/// Fits item after item on all lanes of V, one trip of all lanes at a time; a finished lane takes the next item.
-/// @param s       a Shape or Terms
+/// Fits item after item on all lanes of V, one trip of all lanes at a time; a finished lane takes the next item. All
+/// members of a team call, on one lane: `take`, `load` and `trip` give all of them the same.
+/// @param s       a Shape, Terms or TeamShape
 /// @param w       w.lambda, and w.beta where results.beta is wanted
 /// @param trip    trip(running): the criterion and its derivatives at w.lambda, and newton_trip; a Trip<V>
 /// @param take    take(item): the next item, false where there is none left
 /// @param load    load(item, lane): puts the item's response vector (and design) into the lane; false when the
 /// response is not finite
-/// @param start   start(item, lane, lambda): the first starting point into the lane
+/// @param start   start(item, lane, lambda): the first starting point into the lane, which a team's first member writes
 /// @param runs    runs(item): starting points to try
 /// @param limit   limit(item): a value that the optimum cannot exceed (else it is tried again from starts[0]); +inf
 /// where there is none
@@ -119,6 +120,8 @@ BATCHLMM_FUNCTION inline void fit_trips(const S& s, const W& w, Newton<V, A>& n,
                                         const Load& load, const Start& start, const Runs& runs, const Limit& limit,
                                         const double* starts, bool parameters, const FitResults& results) {
   constexpr int width = Lanes<V>::width;
+  const auto team = team_of(s);
+  const bool first = is_first(team);  // writes for all, and knows where the fit is
   std::uint64_t item[width] = {};
   bool occupied[width] = {}, finishing[width] = {}, retried[width] = {};
   int alive = 0;
@@ -128,7 +131,7 @@ BATCHLMM_FUNCTION inline void fit_trips(const S& s, const W& w, Newton<V, A>& n,
       std::uint64_t i;
       while (!occupied[l] && take(i)) {
         if (!load(i, l)) {
-          record_failure(s, fit_non_finite, i, results);
+          if (first) record_failure(s, fit_non_finite, i, results);
           continue;
         }
         start(i, l, w.lambda);
@@ -141,34 +144,36 @@ BATCHLMM_FUNCTION inline void fit_trips(const S& s, const W& w, Newton<V, A>& n,
       }
     }
     if (alive == 0) return;
+    team.sync();
     const Trip<V> e = trip(running);
     for (int l = 0; l < width; ++l)
       if (occupied[l] && finishing[l]) {
-        if (results.beta != nullptr)
+        if (first && results.beta != nullptr)
           for (int i = 0; i < s.p; ++i) results.beta[item[l] * s.p + i] = lane(w.beta[i], l);
-        if (results.r2 != nullptr) results.r2[item[l]] = lane(e.r2, l);
+        if (first && results.r2 != nullptr) results.r2[item[l]] = lane(e.r2, l);
         occupied[l] = false;
         --alive;
       }
     const auto done = e.done;
     if (!any(done)) continue;
-    to_coordinates<V>(s, n.best_lambda, n.next, n.small);
+    if (first) to_coordinates<V>(s, n.best_lambda, n.next, n.small);
     for (int l = 0; l < width; ++l) {
       if (!lane(done, l)) continue;
       const std::uint64_t i = item[l];
-      if (!retried[l] && lane(n.best, l) > limit(i) + 1e-9) {
+      const double best = team.from_first(lane(n.best, l));
+      if (!retried[l] && best > limit(i) + 1e-9) {
         // A worse optimum than a point that is known: once more, from the shared starting point.
         retried[l] = true;
-        for (int q = 0; q < s.lambdas; ++q) set_lane(w.lambda[q], l, starts[q]);
+        for (int q = 0; first && q < s.lambdas; ++q) set_lane(w.lambda[q], l, starts[q]);
         set_lane(n.fresh, l, true);
         set_lane(n.evaluations, l, 0.0);
         continue;
       }
       set_lane(running, l, false);
-      record_optimum(s, n, l, i, results);
-      if (parameters && lane(n.best, l) < 1e300) {
+      if (first) record_optimum(s, n, l, i, results);
+      if (parameters && best < 1e300) {
         finishing[l] = true;
-        for (int q = 0; q < s.lambdas; ++q) set_lane(w.lambda[q], l, lane(n.best_lambda[q], l));
+        for (int q = 0; first && q < s.lambdas; ++q) set_lane(w.lambda[q], l, lane(n.best_lambda[q], l));
       } else {
         occupied[l] = false;
         --alive;

@@ -5,7 +5,7 @@
 
 #include <cstddef>
 
-#include "kernels/shape.hpp"
+#include "kernels/team.hpp"
 
 namespace batchlmm::kernels {
 inline namespace BATCHLMM_ISA {
@@ -38,7 +38,7 @@ struct Workspace {
   A g;                 ///< packed columns(): cross-products
   A dg;                ///< per parameter, packed: their derivatives
   A f;                 ///< streamed_group x K x columns()
-  A small;             ///< 4 K x K
+  A small;             ///< 4 K x K; for a team as many as it streams levels together
   A streamed_u;        ///< nodes[0] x K x columns()
   A streamed_b;        ///< nodes[0] x K x K
   A node[max_stages];  ///< per node: H, U (own x outer each), B, W, Kinv (own x own each), X_a (lower parameters x own
@@ -90,12 +90,42 @@ struct Arena {
     used += n;
     return a;
   }
+  /// An array that is gone through once an evaluation.
+  BATCHLMM_INLINE A take_streamed(std::size_t n) { return take(n); }
 };
 
-/// @param s  a Shape or FixedShape
-template <class S, class A>
-BATCHLMM_FUNCTION inline Workspace<A> make_workspace(const S& s, Arena<A>& arena) {
-  const std::size_t m = s.parameters, k = s.own[0], n = s.columns();
+/// Hands out arrays from a fast block as long as there is room, and from another one then; with null bases it only
+/// counts.
+template <class A>
+struct TeamArena {
+  A fast;
+  std::size_t room;  ///< of the fast block
+  A slow;
+  std::size_t fast_used = 0, slow_used = 0;
+  BATCHLMM_INLINE A take(std::size_t n) {
+    if (fast_used + n > room) return take_streamed(n);
+    A a = fast + fast_used;
+    fast_used += n;
+    return a;
+  }
+  BATCHLMM_INLINE A take_streamed(std::size_t n) {
+    A a = slow + slow_used;
+    slow_used += n;
+    return a;
+  }
+};
+
+/// Streamed levels that a team of these sizes factors together: one where a lane is alone.
+template <class S>
+BATCHLMM_INLINE constexpr int levels_together(const S& s) {
+  return decltype(team_of(s))::alone ? 1 : streamed_group;
+}
+
+/// @param s      a Shape, FixedShape or TeamShape
+/// @param arena  an Arena or TeamArena
+template <class S, template <class> class Block, class A>
+BATCHLMM_FUNCTION inline Workspace<A> make_workspace(const S& s, Block<A>& arena) {
+  const std::size_t m = s.parameters, k = s.own[0], n = s.columns(), together = levels_together(s);
   Workspace<A> w;
   w.lambda = arena.take(s.lambdas);
   w.gradient = arena.take(m);
@@ -109,11 +139,11 @@ BATCHLMM_FUNCTION inline Workspace<A> make_workspace(const S& s, Arena<A>& arena
   w.g = arena.take(triangle_size(s.columns()));
   w.dg = arena.take(dg_offset(s, s.parameters));
   w.f = arena.take(streamed_group * k * n);
-  w.small = arena.take(4 * k * k);
-  w.streamed_u = arena.take(s.nodes[0] * k * n);
-  w.streamed_b = arena.take(s.nodes[0] * k * k);
+  w.small = arena.take(together * 4 * k * k);
+  w.streamed_u = arena.take_streamed(s.nodes[0] * k * n);
+  w.streamed_b = arena.take_streamed(s.nodes[0] * k * k);
   std::size_t scratch = m * (s.p + static_cast<std::size_t>(s.p) * s.p) + s.p;
-  if (k * n + k * k > scratch) scratch = k * n + k * k;
+  if (together * (k * n + k * k) > scratch) scratch = together * (k * n + k * k);
   for (int t = 1; t <= s.stages; ++t) {
     w.node[t] = arena.take(static_cast<std::size_t>(s.nodes[t]) * node_size(s, t));
     const std::size_t own = s.own[t], outer = s.outer[t], low = lower_parameters(s, t);

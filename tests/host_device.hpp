@@ -11,6 +11,7 @@
 
 #include "kernels/device_interpolant.hpp"
 #include "kernels/device_strata.hpp"
+#include "tests/host_team.hpp"
 
 namespace batchlmm::oracle {
 
@@ -28,7 +29,10 @@ struct EveryItem {
 class HostDevice {
 public:
   std::size_t threads = 37, bytes = std::size_t{1} << 30, refused_above = std::size_t{1} << 30;
-  int fits = 0;
+  int fits = 0, team_fits = 0;
+  int members = 1;                  ///< of a team
+  int order = 0;                    ///< in which they take turns
+  bool threads_as_members = false;  ///< threads of the host in place of turns
 
   template <class Family>
   [[nodiscard]] std::size_t resident_workers(const Family&) const {
@@ -73,6 +77,18 @@ public:
   }
   void launch(const kernels::FitArguments& a) {
     ++fits;
+    if (a.mapping != kernels::Mapping::thread) {
+      ++team_fits;
+      check(a.memory, 8 * a.threads * a.slow);
+      for (std::size_t t = 0; t < a.threads; ++t) {
+        const EveryItem items{t, a.threads, a.job.items};
+        if (threads_as_members)
+          fit_by_thread_team(a, t, members, items);
+        else
+          fit_by_fiber_team(a, t, members, order, items);
+      }
+      return;
+    }
     check(a.memory, 8 * a.threads * kernels::fit_memory(a.shape));
     for (std::size_t t = 0; t < a.threads; ++t)
       kernels::with_text(kernels::text_kind(a.shape), [&](auto text) {
