@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <limits>
 #include <memory>
 #include <unordered_map>
+#include <vector>
 
 #include "kernels/one_lane_strata.hpp"
 #include "kernels/strata_derivatives.hpp"
@@ -21,61 +23,136 @@ bool is_literal(double x) {
   return false;
 }
 
-/// Where an input that was loaded so many operations ago is needed again it is loaded anew: it need not stay in a
-/// register.
+/// Doubles that the code keeps in registers at a time: what is needed last is put on the chip when there are more
+/// (Belady 1966). Two registers each, of 255; the compiler needs some for itself.
+constexpr std::size_t values_in_registers = 102;
+/// An input that is not needed for so many operations is loaded anew, and meanwhile takes no register.
 constexpr std::size_t reload_distance = 300;
+/// Values on the chip at most: where a trip has more they are in the thread's own memory.
+constexpr std::size_t most_put_aside = 128;
 
 class Source {
 public:
   /// @param input  what stands for the doubles that are inputs
-  Source(const Tape& tape, std::vector<std::string> input)
-      : tape_(tape), input_(std::move(input)), loaded_(input_.size()), needed_(tape.nodes().size(), false) {}
+  /// @param keep   values that stay in registers
+  Source(const Tape& tape, std::vector<std::string> input, std::size_t keep)
+      : tape_(tape), input_(std::move(input)), keep_(keep), value_(tape.nodes().size()) {}
 
   /// @param outputs  what is to be assigned, and the node
   TracedTrip print(const std::vector<std::pair<std::string, int>>& outputs) {
     const std::vector<TraceNode>& nodes = tape_.nodes();
-    for (const auto& [name, node] : outputs) needed_[node] = true;
-    for (std::size_t i = nodes.size(); i-- > 0;)
-      if (needed_[i])
-        for (const int operand : {nodes[i].a, nodes[i].b, nodes[i].c})
-          if (operand >= 0) needed_[operand] = true;
-    for (std::size_t i = 0; i < nodes.size(); ++i)
-      if (needed_[i]) print_node(static_cast<int>(i), nodes[i]);
-    // All values are there before the first is assigned: it may be an input of another.
-    std::string assignments;
+    const std::size_t end = nodes.size();
+    // Uses, last one first. Outputs are assigned at the end.
+    for (const auto& [name, node] : outputs) value_[node].uses.push_back(end);
+    for (std::size_t i = end; i-- > 0;)
+      if (!value_[i].uses.empty())
+        for (const int operand : operands(nodes[i])) value_[operand].uses.push_back(i);
+    for (std::size_t i = 0; i < end; ++i)
+      if (!value_[i].uses.empty()) print_node(static_cast<int>(i), nodes[i]);
+    // Inputs that are outputs elsewhere are loaded before the first is assigned.
+    for (const auto& [name, node] : outputs)
+      if (nodes[node].op == TraceOp::input && input_[nodes[node].bits] != name) take(node);
     for (const auto& [name, node] : outputs) {
-      const TraceNode& n = nodes[node];
-      if (n.op == TraceOp::input && input_[n.bits] == name) continue;
-      assignments += "  " + name + " = " + of(node) + ";\n";
+      if (nodes[node].op == TraceOp::input && input_[nodes[node].bits] == name) continue;
+      if (is_kept(nodes[node])) take(node);
+      const std::string expression = of(node);
+      trip_.source += "  " + name + " = " + expression + ";\n";
     }
-    trip_.source += assignments;
+    trip_.put_aside = static_cast<int>(slots_);
     return std::move(trip_);
   }
 
 private:
-  struct Loaded {
-    std::string name;
-    std::size_t at = 0;  ///< operations before its last use
-    int times = 0;
+  struct Value {
+    std::vector<std::size_t> uses;  ///< to come, last one first
+    std::string name;               ///< while it is in a register
+    int slot = -1;                  ///< where it was put aside
+    int times = 0;                  ///< that it was loaded
   };
-  /// The name of an input that is in a register.
-  std::string load(std::uint64_t number) {
-    Loaded& input = loaded_[number];
-    if (input.times == 0 || trip_.operations > input.at + reload_distance) {
-      input.name = "i" + std::to_string(number) + (input.times > 0 ? "_" + std::to_string(input.times) : "");
-      ++input.times;
-      trip_.source += "  const double " + input.name + " = " + input_[number] + ";\n";
+  /// Operands, each once.
+  [[nodiscard]] static std::vector<int> operands(const TraceNode& n) {
+    std::vector<int> all;
+    for (const int operand : {n.a, n.b, n.c})
+      if (operand >= 0 && std::find(all.begin(), all.end(), operand) == all.end()) all.push_back(operand);
+    return all;
+  }
+  /// A double that takes registers.
+  [[nodiscard]] static bool is_kept(const TraceNode& n) {
+    switch (n.op) {
+      case TraceOp::input:
+      case TraceOp::add:
+      case TraceOp::subtract:
+      case TraceOp::multiply:
+      case TraceOp::divide:
+      case TraceOp::negate:
+      case TraceOp::fma:
+      case TraceOp::square_root:
+      case TraceOp::select:
+      case TraceOp::from_bits:
+      case TraceOp::to_double:
+        return true;
+      default:
+        return false;
     }
-    input.at = trip_.operations;
-    return input.name;
+  }
+  /// Sees to it that a double is in a register.
+  void take(int node) {
+    Value& v = value_[node];
+    if (!v.name.empty()) return;
+    const TraceNode& n = tape_.nodes()[node];
+    const bool input = n.op == TraceOp::input;
+    v.name = (input ? "i" + std::to_string(n.bits) : "t" + std::to_string(node)) +
+             (v.times > 0 || !input ? "_" + std::to_string(v.times) : "");
+    ++v.times;
+    trip_.source += "  const double " + v.name + " = " +
+                    (input ? input_[n.bits] : "m[" + std::to_string(v.slot) + " * aside_stride]") + ";\n";
+    resident_.push_back(node);
+  }
+  /// Takes a double out of its register.
+  void drop(std::size_t at) {
+    value_[resident_[at]].name.clear();
+    resident_[at] = resident_.back();
+    resident_.pop_back();
+  }
+  void put_aside(std::size_t at) {
+    const int node = resident_[at];
+    Value& v = value_[node];
+    if (tape_.nodes()[node].op != TraceOp::input && v.slot < 0) {
+      if (free_.empty()) free_.push_back(static_cast<int>(slots_++));
+      v.slot = free_.back();
+      free_.pop_back();
+      trip_.source += "  m[" + std::to_string(v.slot) + " * aside_stride] = " + v.name + ";\n";
+    }
+    drop(at);
+  }
+  /// After node i: what is not needed any more goes, and what is needed last where there are too many.
+  void make_room(int i) {
+    const auto now = static_cast<std::size_t>(i);
+    for (const int operand : operands(tape_.nodes()[i])) {
+      std::vector<std::size_t>& uses = value_[operand].uses;
+      while (!uses.empty() && uses.back() <= now) uses.pop_back();
+    }
+    for (std::size_t at = resident_.size(); at-- > 0;) {
+      Value& v = value_[resident_[at]];
+      if (v.uses.empty()) {
+        if (v.slot >= 0) free_.push_back(v.slot);
+        drop(at);
+      } else if (tape_.nodes()[resident_[at]].op == TraceOp::input && v.uses.back() > now + reload_distance) {
+        drop(at);
+      }
+    }
+    while (resident_.size() > keep_) {
+      std::size_t last = 0;
+      for (std::size_t at = 1; at < resident_.size(); ++at)
+        if (value_[resident_[at]].uses.back() > value_[resident_[last]].uses.back()) last = at;
+      put_aside(last);
+    }
   }
   /// What stands for a node in an expression.
   [[nodiscard]] std::string of(int i) {
     const TraceNode& n = tape_.nodes()[i];
     const std::string number = std::to_string(n.bits);
     switch (n.op) {
-      case TraceOp::input:
-        return load(n.bits);
       case TraceOp::truth:
         return "b" + number;
       case TraceOp::constant:
@@ -85,7 +162,7 @@ private:
       case TraceOp::boolean:
         return n.bits != 0 ? "true" : "false";
       default:
-        return "t" + std::to_string(i);
+        return is_kept(n) ? value_[i].name : "t" + std::to_string(i);
     }
   }
   std::string constant(std::uint64_t bits) {
@@ -102,6 +179,8 @@ private:
   }
   void print_node(int i, const TraceNode& n) {
     if (n.op <= TraceOp::boolean) return;
+    for (const int operand : operands(n))
+      if (is_kept(tape_.nodes()[operand])) take(operand);
     ++trip_.operations;
     const char* type = "double";
     std::string e;
@@ -203,12 +282,19 @@ private:
     trip_.multiply_adds +=
         n.op == TraceOp::add || n.op == TraceOp::subtract || n.op == TraceOp::multiply || n.op == TraceOp::fma;
     trip_.source += std::string("  const ") + type + " t" + std::to_string(i) + " = " + e + ";\n";
+    if (is_kept(n)) {
+      value_[i].name = "t" + std::to_string(i);
+      resident_.push_back(i);
+    }
+    make_room(i);
   }
 
   const Tape& tape_;
   std::vector<std::string> input_;
-  std::vector<Loaded> loaded_;
-  std::vector<bool> needed_;
+  std::size_t keep_;
+  std::vector<Value> value_;
+  std::vector<int> resident_, free_;  ///< doubles in registers; places on the chip that are free again
+  std::size_t slots_ = 0;
   std::unordered_map<std::uint64_t, std::size_t> constant_;
   TracedTrip trip_;
 };
@@ -268,7 +354,8 @@ TracedTrip record_trip(const Shape& s, int response, const NewtonOptions& option
       n, [&](const TracedMask& m) { outputs.emplace_back("flag[" + std::to_string(flags++) + "]", m.node); });
   outputs.emplace_back("r2", e.r2.node);
   outputs.emplace_back("done", done.node);
-  TracedTrip trip = Source(tape, std::move(inputs)).print(outputs);
+  TracedTrip trip = Source(tape, std::move(inputs), values_in_registers).print(outputs);
+  trip.aside_on_chip = trip.put_aside <= static_cast<int>(most_put_aside);
   trip.source = head + trip.source;
   trip.response = response;
   trip.state = at;
@@ -334,7 +421,8 @@ std::optional<TracedTrip> trace_strata_trip(const Shape& shape, const StrataMode
 }
 
 std::size_t traced_block_bytes(const TracedTrip& trip, int threads) {
-  return 8 * static_cast<std::size_t>(trip.response + trip.state) * static_cast<std::size_t>(threads);
+  return 8 * static_cast<std::size_t>(trip.response + trip.state + (trip.aside_on_chip ? trip.put_aside : 0)) *
+         static_cast<std::size_t>(threads);
 }
 
 int traced_block_threads(const TracedTrip& trip, std::size_t on_chip_bytes) {
@@ -351,14 +439,18 @@ inline namespace BATCHLMM_ISA {
 )";
   text += "constexpr int trip_stride = " + std::to_string(threads) +
           ", trip_response = " + std::to_string(trip.response) + ", trip_state = " + std::to_string(trip.state) +
+          ", aside_stride = " + (trip.aside_on_chip ? "trip_stride" : "1") +
+          ", trip_local = " + std::to_string(trip.aside_on_chip ? 0 : trip.put_aside) +
           ", trip_scratch = " + std::to_string(trip.scratch) + ";\n";
   text += "struct TripSizes {\n  static constexpr int terms = " + std::to_string(trip.terms) +
           ", parameters = " + std::to_string(trip.parameters) + ", lambdas = " + std::to_string(trip.lambdas) +
           ";\n};\n";
   text += std::string("constexpr bool trip_strata = ") + (trip.strata ? "true" : "false") + ";\n";
   text += "struct TripConstants {\n  double c[" + constants + "];\n};\n";
-  text += "BATCHLMM_INLINE void trip(const double (&c)[" + constants +
-          "], const volatile double* y, volatile double* x, bool (&flag)[3], bool alive, double& r2, bool& done) {\n";
+  text +=
+      "BATCHLMM_INLINE void trip(const double (&c)[" + constants +
+      "], const volatile double* y, volatile double* x, volatile double* m, bool (&flag)[3], bool alive, double& r2, "
+      "bool& done) {\n";
   text += trip.source;
   text += R"(}
 }  // namespace BATCHLMM_ISA

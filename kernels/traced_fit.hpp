@@ -14,15 +14,17 @@
 namespace batchlmm::kernels {
 
 /// The body of a function of C++ and of CUDA,
-///     void trip(const double (&c)[constants], const volatile double* y, volatile double* x, bool (&flag)[3],
-///               bool alive, double& r2, bool& done)
-/// with y the response vector or record, x and flag the state (trip_state.hpp), element e at e * trip_stride.
+///     void trip(const double (&c)[constants], const volatile double* y, volatile double* x, volatile double* m,
+///               bool (&flag)[3], bool alive, double& r2, bool& done)
+/// with y the response vector or record, x and flag the state (trip_state.hpp), and m for what finds no register;
+/// element e at e * trip_stride.
 struct TracedTrip {
   std::string source;
   std::vector<double> constants;
-  int response = 0, state = 0;                 ///< lengths of y and x
+  int response = 0, state = 0, put_aside = 0;  ///< lengths of y, x and m
   int terms = 0, parameters = 0, lambdas = 0;  ///< of the shape
   int scratch = 0;                             ///< doubles that fit_by_trips needs beside
+  bool aside_on_chip = true;                   ///< m is on the chip, else in the thread's own memory
   bool strata = false;                         ///< y is a record
   std::size_t operations = 0;                  ///< all of them
   std::size_t multiply_adds = 0;               ///< fma, multiplications and additions of doubles among them

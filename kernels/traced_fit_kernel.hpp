@@ -4,11 +4,14 @@
 ///     trip_stride            threads of a block: element e of a thread's on-chip arrays stands at e * trip_stride
 ///     trip_response          length of the response vector or record
 ///     trip_state             length of the state
+///     aside_stride, trip_local  step from one value that finds no register to the next, and how many of them are in
+///     the
+///                            thread's own memory (else on the chip)
 ///     trip_scratch           doubles that a fit's beginning and end need
 ///     trip_strata            responses are records
 ///     TripSizes              the shape's sizes: terms, parameters, lambdas
 ///     struct TripConstants   the model's constants
-///     trip(c, y, x, flag, alive, r2, done)
+///     trip(c, y, x, m, flag, alive, r2, done)
 /// Compiled at run time for a device; a test compiles it for the CPU.
 #pragma once
 
@@ -19,7 +22,7 @@ namespace batchlmm::kernels {
 inline namespace BATCHLMM_ISA {
 
 /// Fits the items that `take` hands out.
-/// @param on_chip  this thread's first element; (trip_response + trip_state) * trip_stride doubles of a block
+/// @param on_chip  this thread's first element; so much as traced_block_bytes says a block
 /// @param strata   a's own, where responses are records: items may start from their moments
 template <class Take>
 BATCHLMM_FUNCTION inline void fit_by_trips(const FitArguments& a, const StrataFitArguments* strata,
@@ -49,13 +52,16 @@ BATCHLMM_FUNCTION inline void fit_by_trips(const FitArguments& a, const StrataFi
   n.fresh = true;
   n.certified = n.best_certified = false;
 
+  double local[trip_local > 0 ? trip_local : 1];
+  volatile double* const aside = trip_local > 0 ? local : on_chip + (trip_response + trip_state) * trip_stride;
+
   const auto one_trip = [&](bool running) {
     converge_warp();
     int at = 0;
     for_each_state_number(n, [&](const double& number) { numbers[at++] = number; });
     bool flag[3] = {n.fresh, n.certified, n.best_certified};
     Trip<double> result;
-    trip(c.c, on_chip, on_chip + trip_response * trip_stride, flag, running, result.r2, result.done);
+    trip(c.c, on_chip, on_chip + trip_response * trip_stride, aside, flag, running, result.r2, result.done);
     at = 0;
     for_each_state_number(n, [&](double& number) { number = numbers[at++]; });
     n.fresh = flag[0];

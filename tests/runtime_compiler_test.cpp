@@ -122,12 +122,14 @@ TEST_F(RuntimeCompiler, KernelsOfCommonModelsDoNotSpill) {
               sleep = model("Reaction ~ Days + (Days|Subject)", "sleepstudy", {"Subject"});
   const Bootstrap strata(null, full, embed(null, full), {0.9, 0.4}, 1.0, 7, Tier::symmetry),
       rows(null, full, embed(null, full), {0.9, 0.4}, 1.0, 7, Tier::streaming),
-      slopes(sleep, {0.9, 0.0, 0.1, 0.2}, 1.0, 7, Tier::symmetry);
+      slopes(sleep, {0.9, 0.0, 0.1, 0.2}, 1.0, 7, Tier::symmetry),
+      slopes_by_rows(sleep, {0.9, 0.0, 0.1, 0.2}, 1.0, 7, Tier::streaming);
 
   for (const int architecture : {80, 90}) {
     compile(dynamic_cast<const StrataEngine&>(strata.engine()).trace(true), architecture);
     compile(dynamic_cast<const StreamingEngine&>(rows.engine()).trace(true), architecture);
     compile(dynamic_cast<const StrataEngine&>(slopes.engine()).trace(false), architecture);
+    compile(dynamic_cast<const StreamingEngine&>(slopes_by_rows.engine()).trace(false), architecture);
   }
 }
 

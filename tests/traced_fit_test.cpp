@@ -108,7 +108,7 @@ public:
   template <class Arguments>
   void fit(const Arguments& a) const {
     ASSERT_NE(fit_, nullptr) << why_;
-    std::vector<double> on_chip(trip_.response + trip_.state, std::nan(""));
+    std::vector<double> on_chip(kernels::traced_block_bytes(trip_, 1) / sizeof(double), std::nan(""));
     std::vector<double> constants = trip_.constants;
     if (constants.empty()) constants.push_back(0);
     reinterpret_cast<void (*)(const Arguments&, const double*, double*)>(fit_)(a, constants.data(), on_chip.data());
