@@ -56,7 +56,7 @@ public:
       if (nodes[node].op == TraceOp::input && input_[nodes[node].bits] == name) continue;
       if (is_kept(nodes[node])) take(node);
       const std::string expression = of(node);
-      trip_.source += "  " + name + " = " + expression + ";\n";
+      trip_.source.append("  ").append(name).append(" = ").append(expression).append(";\n");
     }
     trip_.put_aside = static_cast<int>(slots_);
     return std::move(trip_);

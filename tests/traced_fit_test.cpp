@@ -141,11 +141,11 @@ public:
 };
 
 struct Results {
-  Results(const kernels::BootstrapJob& job, bool refit, std::uint64_t first, std::uint64_t n) {
+  Results(const kernels::BootstrapJob& job, std::uint64_t first, std::uint64_t n) {
     chunk.first = first;
     chunk.count = n;
     chunk.null = null.resize(*job.null, n, false);
-    if (!refit) chunk.full = full.resize(*job.full, n, false);
+    chunk.full = full.resize(*job.full, n, false);
   }
   [[nodiscard]] bool operator==(const Results& b) const {
     const auto same = [](const FitBuffers& x, const FitBuffers& y) {
@@ -160,32 +160,36 @@ struct Results {
 
 constexpr std::uint64_t first = (1ULL << 40) + 3, count = 300;
 
+/// The trips of both models of a job, which points to them.
+struct Trips {
+  template <class Engine>
+  Trips(const Engine& engine, kernels::BootstrapJob& job) : null(engine.trace(false)), full(engine.trace(true)) {
+    if (null) job.null_trip = &*null;
+    if (full) job.full_trip = &*full;
+  }
+  Trips(const Trips&) = delete;
+  Trips& operator=(const Trips&) = delete;
+  std::optional<TracedTrip> null, full;
+};
+
 /// Runs a job with code for its models, and on the CPU's tiles.
-template <class Engine, class Work, class OnTiles>
-void compare(const Engine& engine, kernels::BootstrapJob& bootstrap, bool refit, const Work& work,
-             const OnTiles& on_tiles) {
+template <class Work, class OnTiles>
+void compare(const Trips& trips, const kernels::BootstrapJob& bootstrap, const Work& work, const OnTiles& on_tiles) {
   // Arrange
+  ASSERT_TRUE(trips.null && trips.full);
   const testing::TemporaryFolder folder;
-  std::optional<TracedTrip> null = engine.trace(false), full;
-  if (!refit) full = engine.trace(true);
-  ASSERT_TRUE(null && (refit || full));
-  bootstrap.null_trip = &*null;
-  if (full) bootstrap.full_trip = &*full;
-  const Compiled null_code(*null, folder, "null");
-  std::unique_ptr<Compiled> full_code;
-  if (full) full_code = std::make_unique<Compiled>(*full, folder, "full");
-  ASSERT_EQ(null_code.why(), "");
+  const Compiled null_code(*trips.null, folder, "null"), full_code(*trips.full, folder, "full");
+  ASSERT_EQ(null_code.why() + full_code.why(), "");
   TracedDevice device;
-  device.code[&*null] = &null_code;
-  if (full) device.code[&*full] = full_code.get();
-  Results one(bootstrap, refit, first, count), tiles(bootstrap, refit, first, count);
+  device.code = {{&*trips.null, &null_code}, {&*trips.full, &full_code}};
+  Results one(bootstrap, first, count), tiles(bootstrap, first, count);
 
   // Act
   kernels::run_replicates(device, work, one.chunk);
   on_tiles(tiles.chunk);
 
   // Assert
-  EXPECT_EQ(device.traced, refit ? 1 : 2);
+  EXPECT_EQ(device.traced, 2);
   EXPECT_TRUE(one == tiles);
   EXPECT_GT(std::count_if(one.null.status.begin(), one.null.status.end(), [](auto s) { return s <= 1; }),
             static_cast<std::ptrdiff_t>(count * 9 / 10));
@@ -217,8 +221,9 @@ TEST_F(Politeness, OnStrataHasTheBitsOfTheTiles) {
   const Bootstrap b = bootstrap(Tier::symmetry);
   const auto& engine = dynamic_cast<const StrataEngine&>(b.engine());
   kernels::StrataJob job = engine.job();
+  const Trips trips(engine, job.job);
 
-  compare(engine, job.job, false, kernels::StrataWork(job, false),
+  compare(trips, job.job, kernels::StrataWork(job, false),
           [&](kernels::BootstrapChunk& chunk) { kernels::cpu_kernels().strata->bootstrap(job, chunk); });
 }
 
@@ -226,8 +231,9 @@ TEST_F(Politeness, ByRowsHasTheBitsOfTheTiles) {
   const Bootstrap b = bootstrap(Tier::streaming);
   const auto& engine = dynamic_cast<const StreamingEngine&>(b.engine());
   kernels::BootstrapJob job = engine.job();
+  const Trips trips(engine, job);
 
-  compare(engine, job, false, kernels::StreamingWork(job),
+  compare(trips, job, kernels::StreamingWork(job),
           [&](kernels::BootstrapChunk& chunk) { kernels::cpu_kernels().bootstrap(job, chunk); });
 }
 
@@ -275,9 +281,10 @@ TEST(TracedFit, ByEveryTextHasTheBitsOfTheTiles) {
     SCOPED_TRACE(bootstrap.name);
     const auto& engine = dynamic_cast<const StreamingEngine&>(bootstrap.bootstrap->engine());
     kernels::BootstrapJob job = engine.job();
-    if (!engine.trace(false) || !engine.trace(true)) continue;
+    const Trips trips(engine, job);
+    if (!trips.null || !trips.full) continue;
     ++compared;
-    compare(engine, job, false, kernels::StreamingWork(job),
+    compare(trips, job, kernels::StreamingWork(job),
             [&](kernels::BootstrapChunk& chunk) { kernels::cpu_kernels().bootstrap(job, chunk); });
   }
   EXPECT_EQ(compared, static_cast<int>(std::size(cases)));
