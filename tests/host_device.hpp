@@ -49,11 +49,11 @@ public:
   std::byte* memory() { return memory_.get(); }
   void write(void* to, const void* from, std::size_t n) {
     check(to, n);
-    std::memcpy(to, from, n);
+    if (n > 0) std::memcpy(to, from, n);
   }
   void read(void* to, const void* from, std::size_t n) {
     check(from, n);
-    std::memcpy(to, from, n);
+    if (n > 0) std::memcpy(to, from, n);
   }
   void launch(const kernels::DrawArguments& a) {
     for (std::size_t t = 0; t < a.threads; ++t) kernels::draw_one_lane(a, t);
