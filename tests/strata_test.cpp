@@ -407,7 +407,8 @@ TEST(Strata, ADevicesThreadsGiveTheBitsOfTheTiles) {
       const kernels::StrataWork work(job, refit);
       const kernels::MemoryNeed need = kernels::memory_need(work, whole.chunk.null, whole.chunk.full);
       oracle::HostDevice device, small;
-      small.bytes = need.fixed + 2 * need.thread + n / 3 * need.item;
+      small.threads = 1;
+      small.bytes = need.fixed + need.thread + n / 3 * need.item;
 
       // Act
       kernels::run_replicates(device, work, whole.chunk);
