@@ -1,6 +1,8 @@
 // Launches of code that was made for one model (traced_fit.hpp): compiled at its first launch, then kept.
 #include <map>
 #include <mutex>
+#include <string>
+#include <tuple>
 
 #include "kernels/cuda_check.hpp"
 #include "kernels/cuda_launch.hpp"
@@ -52,16 +54,18 @@ TracedKernel make_kernel(const TracedTrip& trip, int device) {
 /// The kernel of a trip on the current device; made once a process and device. Without a compiler at run time: none.
 TracedKernel kernel_of(const TracedTrip& trip) {
   static std::mutex mutex;
-  static std::map<std::pair<int, std::string>, TracedKernel> kernels;  // kept loaded to the end of the program
+  // By all that the source is made of; kept loaded to the end of the program.
+  static std::map<std::tuple<int, std::string, int, int, bool>, TracedKernel> kernels;
   static bool compiler = true;
   int device = 0;
   check(cudaGetDevice(&device), "cudaGetDevice");
   const std::lock_guard lock(mutex);
   if (!compiler) return {};
-  const auto found = kernels.find({device, trip.source});
+  const auto key = std::make_tuple(device, trip.source, trip.response, trip.scratch, trip.strata);
+  const auto found = kernels.find(key);
   if (found != kernels.end()) return found->second;
   try {
-    return kernels.emplace(std::pair(device, trip.source), make_kernel(trip, device)).first->second;
+    return kernels.emplace(key, make_kernel(trip, device)).first->second;
   } catch (const BackendUnavailable&) {
     compiler = false;
     return {};

@@ -34,9 +34,8 @@ constexpr std::size_t most_put_aside = 128;
 class Source {
 public:
   /// @param input  what stands for the doubles that are inputs
-  /// @param keep   values that stay in registers
-  Source(const Tape& tape, std::vector<std::string> input, std::size_t keep)
-      : tape_(tape), input_(std::move(input)), keep_(keep), value_(tape.nodes().size()) {}
+  Source(const Tape& tape, std::vector<std::string> input)
+      : tape_(tape), input_(std::move(input)), value_(tape.nodes().size()) {}
 
   /// @param outputs  what is to be assigned, and the node
   TracedTrip print(const std::vector<std::pair<std::string, int>>& outputs) {
@@ -141,7 +140,7 @@ private:
         drop(at);
       }
     }
-    while (resident_.size() > keep_) {
+    while (resident_.size() > values_in_registers) {
       std::size_t last = 0;
       for (std::size_t at = 1; at < resident_.size(); ++at)
         if (value_[resident_[at]].uses.back() > value_[resident_[last]].uses.back()) last = at;
@@ -291,7 +290,6 @@ private:
 
   const Tape& tape_;
   std::vector<std::string> input_;
-  std::size_t keep_;
   std::vector<Value> value_;
   std::vector<int> resident_, free_;  ///< doubles in registers; places on the chip that are free again
   std::size_t slots_ = 0;
@@ -354,7 +352,7 @@ TracedTrip record_trip(const Shape& s, int response, const NewtonOptions& option
       n, [&](const TracedMask& m) { outputs.emplace_back("flag[" + std::to_string(flags++) + "]", m.node); });
   outputs.emplace_back("r2", e.r2.node);
   outputs.emplace_back("done", done.node);
-  TracedTrip trip = Source(tape, std::move(inputs), values_in_registers).print(outputs);
+  TracedTrip trip = Source(tape, std::move(inputs)).print(outputs);
   trip.aside_on_chip = trip.put_aside <= static_cast<int>(most_put_aside);
   trip.source = head + trip.source;
   trip.response = response;

@@ -4,9 +4,8 @@
 ///     trip_stride            threads of a block: element e of a thread's on-chip arrays stands at e * trip_stride
 ///     trip_response          length of the response vector or record
 ///     trip_state             length of the state
-///     aside_stride, trip_local  step from one value that finds no register to the next, and how many of them are in
-///     the
-///                            thread's own memory (else on the chip)
+///     aside_stride           step from one value that finds no register to the next
+///     trip_local             how many of them are in the thread's own memory; 0: they are on the chip
 ///     trip_scratch           doubles that a fit's beginning and end need
 ///     trip_strata            responses are records
 ///     TripSizes              the shape's sizes: terms, parameters, lambdas
