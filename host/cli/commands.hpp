@@ -2,6 +2,7 @@
 /// The commands of `batchlmm`. Each adds itself to the command line and hands back what runs it.
 #pragma once
 
+#include <array>
 #include <functional>
 #include <string>
 #include <utility>
@@ -33,5 +34,8 @@ Run add_plan_command(CLI::App& app);
 
 /// `batchlmm devices`
 Run add_devices_command(CLI::App& app);
+
+/// All of them, as the help lists them.
+inline constexpr std::array all_commands{&add_fit_command, &add_lrt_command, &add_plan_command, &add_devices_command};
 
 }  // namespace batchlmm::cli

@@ -6,6 +6,8 @@
 #include <exception>
 #include <new>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "batchlmm/error.hpp"
 #include "batchlmm/version.hpp"
@@ -21,34 +23,45 @@ enum ExitCode { success = 0, failure = 1, bad_input = 2 };
 
 void complain(const std::string& message) { std::fprintf(stderr, "batchlmm: %s\n", cli::on_one_line(message).c_str()); }
 
+using Commands = std::vector<std::pair<CLI::App*, cli::Run>>;
+
+/// "fit, lrt, plan or devices"
+std::string names(const Commands& commands) {
+  std::string text;
+  for (std::size_t i = 0; i < commands.size(); ++i) {
+    if (i > 0) text += i + 1 < commands.size() ? ", " : " or ";
+    text += commands[i].first->get_name();
+  }
+  return text;
+}
+
 int run(int argc, char** argv) {
   CLI::App app("Fits many linear mixed models at once: formulas and results as in R's lme4.", "batchlmm");
   app.set_version_flag("--version", "batchlmm " + std::string(version()));
   app.require_subcommand(1);
   app.footer("Exit codes: 0 success, 1 failure, 2 bad usage or bad input.");
-  const cli::Run run_fit = cli::add_fit_command(app);
-  const cli::Run run_lrt = cli::add_lrt_command(app);
-  const cli::Run run_plan = cli::add_plan_command(app);
-  const cli::Run run_devices = cli::add_devices_command(app);
+  Commands commands;
+  for (const auto& add : cli::all_commands) {
+    cli::Run run_command = add(app);
+    commands.emplace_back(app.get_subcommands({}).back(), std::move(run_command));
+  }
 
   cli::Outcome outcome{""};
   try {
     app.parse(argc, argv);
-    outcome = app.got_subcommand("fit")    ? run_fit()
-              : app.got_subcommand("lrt")  ? run_lrt()
-              : app.got_subcommand("plan") ? run_plan()
-                                           : run_devices();
+    for (const auto& [command, run_command] : commands)
+      if (command->parsed()) outcome = run_command();
   } catch (const CLI::CallForHelp&) {
     outcome.output = app.help();
   } catch (const CLI::CallForVersion& call) {
     outcome.output = std::string(call.what()) + "\n";
   } catch (const CLI::ParseError& error) {
-    const auto commands = app.get_subcommands();
-    if (commands.empty()) {
+    const auto given = app.get_subcommands();
+    if (given.empty()) {
       const std::string found = argc > 1 ? "'" + std::string(argv[1]) + "'" : "none";
-      complain("expected a command, fit, lrt, plan or devices, found " + found + " (see batchlmm --help)");
+      complain("expected a command, " + names(commands) + ", found " + found + " (see batchlmm --help)");
     } else {
-      complain(std::string(error.what()) + " (see batchlmm " + commands.front()->get_name() + " --help)");
+      complain(std::string(error.what()) + " (see batchlmm " + given.front()->get_name() + " --help)");
     }
     return bad_input;
   } catch (const FormulaError& error) {
