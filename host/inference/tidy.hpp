@@ -1,0 +1,30 @@
+/// @file
+/// Results as one table with the columns of broom.mixed's `tidy`, for every command's `--csv`.
+#pragma once
+
+#include <limits>
+#include <string>
+#include <vector>
+
+namespace batchlmm {
+
+/// A row; NaN and an empty group are missing values.
+struct TidyRow {
+  static constexpr double none = std::numeric_limits<double>::quiet_NaN();
+  std::string effect;  ///< "fixed", "ran_pars", "ran_vals", ...
+  std::string group;
+  std::string term;
+  double estimate = none, std_error = none, statistic = none, df = none, p_value = none;
+  double conf_low = none, conf_high = none;
+};
+
+/// CSV with the header `effect,group,term,estimate,std.error,statistic,df,p.value,conf.low,conf.high`; missing values
+/// are NA, numbers have the digits that give back the same double, texts are quoted where they must be.
+std::string tidy_csv(const std::vector<TidyRow>& rows);
+
+/// A cell of a CSV file: quoted where it holds a comma, a quote or a line break.
+std::string csv_text(const std::string& text);
+/// The same of a number: "NA" for NaN, else the shortest digits that give back the same double.
+std::string csv_number(double value);
+
+}  // namespace batchlmm
