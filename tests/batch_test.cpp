@@ -88,6 +88,49 @@ TEST(Batch, ResponsesAddedTogetherAreThoseAddedOneByOne) {
   EXPECT_EQ(together.size(), 9U);
 }
 
+TEST(Batch, ResponsesMadeWhenTheyAreFittedAreThoseThatWereAdded) {
+  for (const auto& design : {oracle::random_model(Kind::crossed, 2, 11), oracle::random_model(Kind::nested, 1, 3)}) {
+    // Arrange: enough for several calls of the kernels, and a few items of another kind between them.
+    const std::uint64_t count = 1300 / (thinned > 1 ? 10 : 1);
+    const auto response = [&](std::uint64_t i, std::span<double> y) {
+      std::mt19937_64 rng(i);
+      std::normal_distribution<double> normal;
+      for (std::size_t r = 0; r < y.size(); ++r) y[r] = design->y[static_cast<Eigen::Index>(r)] + normal(rng) + 1e4;
+    };
+    Batch made(design, Method::reml), added(design, Method::reml);
+
+    // Act
+    const std::size_t first = made.add_responses(0, count, response);
+    const std::size_t between = made.add(design->y);
+    const std::size_t last = made.add_responses(0, 5, response);
+    for (std::uint64_t i = 0; i < count; ++i) {
+      Eigen::VectorXd y(design->y.size());
+      response(i, {y.data(), static_cast<std::size_t>(y.size())});
+      added.add(y);
+    }
+    const std::vector<BatchFit> one = made.fit({BackendChoice::cpu, 1, {}}),
+                                two = made.fit({BackendChoice::cpu, 2, {}}),
+                                expected = added.fit({BackendChoice::cpu, 2, {}});
+
+    // Assert
+    EXPECT_EQ(first, 0U);
+    EXPECT_EQ(between, count);
+    EXPECT_EQ(last, count + 1);
+    ASSERT_EQ(one.size(), count + 6);
+    for (std::uint64_t i = 0; i < count + 6; ++i) {
+      EXPECT_EQ(one[i].theta, two[i].theta) << i;
+      if (i == count) continue;
+      const BatchFit& e = expected[i < count ? i : i - last];
+      EXPECT_EQ(one[i].status, e.status) << i;
+      EXPECT_EQ(one[i].criterion, e.criterion) << i;
+      EXPECT_EQ(one[i].theta, e.theta) << i;
+      EXPECT_EQ(one[i].beta, e.beta) << i;
+      EXPECT_EQ(one[i].sigma, e.sigma) << i;
+    }
+    EXPECT_THROW(made.add_responses(3, 1, response), ModelError);
+  }
+}
+
 TEST(Batch, ManyDesignsOfOneShape) {
   for (Kind kind : {Kind::single, Kind::nested, Kind::crossed, Kind::deep})
     for (Method method : {Method::ml, Method::reml}) {
@@ -306,6 +349,9 @@ TEST(Batch, LargeModelsGoOneAfterAnother) {
   batch.add(3 * m->y);
   batch.add(fewer);
   batch.add(variant);
+  batch.add_responses(0, 1, [&](std::uint64_t, std::span<double> y) {
+    for (std::size_t i = 0; i < y.size(); ++i) y[i] = 3 * m->y[static_cast<Eigen::Index>(i)];
+  });
   const std::vector<BatchFit> fits = batch.fit();
 
   // Assert
@@ -314,6 +360,7 @@ TEST(Batch, LargeModelsGoOneAfterAnother) {
   expect_single_fit(fits[0], scaled, Method::reml);
   expect_single_fit(fits[1], fewer, Method::reml);
   expect_single_fit(fits[2], fewer, Method::reml);
+  expect_single_fit(fits[3], scaled, Method::reml);
 }
 
 TEST(Batch, HandsOutResultsInOrderAndReportsProgress) {

@@ -42,11 +42,13 @@ constexpr double fit_bytes = 256;
 
 /// Consecutive items of one kind.
 struct Range {
-  enum class Kind : std::uint8_t { response, own_design, variant, generated };
+  enum class Kind : std::uint8_t { response, own_design, variant, generated, made_response };
   std::uint64_t first = 0, count = 0;
   Kind kind = Kind::response;
   int design = 0;      ///< index among the known designs
   std::size_t at = 0;  ///< of its first item's data
+  /// Its items stand on the design as it was given.
+  [[nodiscard]] bool shares_design() const { return kind == Kind::response || kind == Kind::made_response; }
 };
 
 struct OwnDesign {
@@ -58,6 +60,8 @@ struct Generator {
   std::size_t design;  ///< as the user numbers them
   std::function<void(std::uint64_t, DesignVariant&)> make;
 };
+
+using MakeResponse = std::function<void(std::uint64_t, std::span<double>)>;
 
 struct VariantItem {
   DesignVariant variant;
@@ -139,14 +143,9 @@ public:
     if (known.is_large()) {
       responses_.insert(responses_.end(), y.data(), y.data() + y.size());
     } else {
-      // Large fitted values are taken off first, as in a single fit.
-      const Eigen::MatrixXd& x = known.model->x_gauge().columns;
-      Eigen::VectorXd centered = y - m.offset;
-      const Eigen::VectorXd ols = x.transpose() * centered / static_cast<double>(y.size());
-      if (x.cols() > 0) centered.noalias() -= x * ols;
-      const std::vector<double> r = known.model->response(centered);
-      responses_.insert(responses_.end(), r.begin(), r.end());
-      responses_.insert(responses_.end(), ols.data(), ols.data() + ols.size());
+      responses_.resize(at + static_cast<std::size_t>(known.model->shape().response + known.model->shape().p));
+      double* to = responses_.data() + at;
+      reduce(*known.model, y, to, to + known.model->shape().response);
     }
     return append(Range::Kind::response, given_[design], at, responses_.size() - at);
   }
@@ -193,6 +192,15 @@ public:
     generators_.push_back({design, std::move(make)});
     const std::size_t first = size_;
     ranges_.push_back({first, count, Range::Kind::generated, given_[design], generators_.size() - 1});
+    size_ += count;
+    return first;
+  }
+
+  std::size_t add_made_responses(std::size_t design, std::uint64_t count, MakeResponse make) {
+    (void)given(design);
+    makers_.push_back(std::move(make));
+    const std::size_t first = size_;
+    ranges_.push_back({first, count, Range::Kind::made_response, given_[design], makers_.size() - 1});
     size_ += count;
     return first;
   }
@@ -249,6 +257,19 @@ private:
     return layouts_[given_[design]];
   }
 
+  /// The vector that the kernels take for a response, and the coefficients of X (gauge) that were taken off it.
+  /// @param y  n, the offset not subtracted
+  static void reduce(const Model& model, const Eigen::VectorXd& y, double* response, double* coefficients) {
+    // Large fitted values are taken off first, as in a single fit.
+    const Eigen::MatrixXd& x = model.x_gauge().columns;
+    Eigen::VectorXd centered = y - model.matrices().offset;
+    const Eigen::VectorXd ols = x.transpose() * centered / static_cast<double>(y.size());
+    if (x.cols() > 0) centered.noalias() -= x * ols;
+    const std::vector<double> r = model.response(centered);
+    std::copy(r.begin(), r.end(), response);
+    std::copy(ols.data(), ols.data() + ols.size(), coefficients);
+  }
+
   /// @param stride  length of an item's data
   std::size_t append(Range::Kind kind, int design, std::size_t at, std::size_t stride) {
     if (!ranges_.empty()) {
@@ -284,6 +305,8 @@ private:
     std::vector<AssembledDesign> assembled;
     std::vector<const KnownDesign*> known;  ///< of items whose design is the batch's, else null
     std::vector<const double*> ols;
+    std::vector<double> made_ols;  ///< of responses that are made
+    Eigen::VectorXd y;
     DesignRows rows;
     std::vector<std::uint8_t> present;
     DesignVariant variant;
@@ -299,7 +322,7 @@ private:
     for (; range != ranges_.end() && range->first < end; ++range) {
       const KnownDesign& known = layouts_[range->design];
       std::vector<ItemRef>* to = &large;
-      if (!known.is_large()) to = &by_lanes[{known.lanes, range->kind == Range::Kind::response ? range->design : -1}];
+      if (!known.is_large()) to = &by_lanes[{known.lanes, range->shares_design() ? range->design : -1}];
       for (std::uint64_t i = std::max(first, range->first); i < std::min(end, range->first + range->count); ++i)
         to->push_back({&*range, i - range->first, static_cast<std::uint32_t>(i - first)});
     }
@@ -366,11 +389,19 @@ private:
     const kernels::Shape& s = layouts_.lanes(known.lanes).shape();
     double* response = w.response.data() + i * s.response;
     w.known[i] = nullptr;
-    if (range.kind == Range::Kind::response) {
-      const double* from = responses_.data() + range.at + item.within * (s.response + s.p);
-      std::copy(from, from + s.response, response);
+    if (range.shares_design()) {
       w.known[i] = &known;
-      w.ols[i] = from + s.response;
+      if (range.kind == Range::Kind::response) {
+        const double* from = responses_.data() + range.at + item.within * (s.response + s.p);
+        std::copy(from, from + s.response, response);
+        w.ols[i] = from + s.response;
+      } else {
+        double* coefficients = w.made_ols.data() + i * s.p;
+        w.y.resize(known.matrices->y.size());
+        makers_[range.at](item.within, {w.y.data(), static_cast<std::size_t>(w.y.size())});
+        reduce(*known.model, w.y, response, coefficients);
+        w.ols[i] = coefficients;
+      }
       if (own_designs) {
         w.designs[i] = known.model->design();
         w.designs[i].degrees = &known.degrees;
@@ -475,6 +506,7 @@ private:
     w.assembled.resize(n);
     w.known.resize(n);
     w.ols.resize(n);
+    w.made_ols.resize(n * s.p);
     for (std::size_t i = 0; i < n; ++i) {
       take_item(items[i], i, own_designs, w);
       w.design_of[i] = static_cast<int>(i);
@@ -557,6 +589,11 @@ private:
       return fit_large(*known.model, Eigen::Map<const Eigen::VectorXd>(
                                          responses_.data() + range.at + item.within * m.y.size(), m.y.size()));
     }
+    if (range.kind == Range::Kind::made_response) {
+      Eigen::VectorXd y(known.matrices->y.size());
+      makers_[range.at](item.within, {y.data(), static_cast<std::size_t>(y.size())});
+      return fit_large(*known.model, y);
+    }
     std::shared_ptr<const ModelMatrices> matrices;
     if (range.kind == Range::Kind::own_design) {
       matrices = own_[range.at + item.within].matrices;
@@ -619,6 +656,7 @@ private:
   std::vector<OwnDesign> own_;
   std::vector<VariantItem> variants_;
   std::vector<Generator> generators_;
+  std::vector<MakeResponse> makers_;
   std::uint64_t size_ = 0;
 };
 
@@ -636,6 +674,10 @@ std::size_t Batch::add(const Eigen::VectorXd& y) { return impl_->add_response(0,
 std::size_t Batch::add(std::size_t design, const Eigen::VectorXd& y) { return impl_->add_response(design, y); }
 std::size_t Batch::add_responses(std::size_t design, const Eigen::MatrixXd& y, BackendChoice backend) {
   return impl_->add_responses(design, y, backend);
+}
+std::size_t Batch::add_responses(std::size_t design, std::uint64_t count,
+                                 std::function<void(std::uint64_t, std::span<double>)> make) {
+  return impl_->add_made_responses(design, count, std::move(make));
 }
 std::size_t Batch::add(std::shared_ptr<const ModelMatrices> design) { return impl_->add_own_design(std::move(design)); }
 std::size_t Batch::add(DesignVariant variant) { return impl_->add_variant(std::move(variant)); }

@@ -72,6 +72,13 @@ public:
   /// @throws ModelError where y has another length, BackendUnavailable, DeviceMemoryError, DeviceError
   std::size_t add_responses(std::size_t design, const Eigen::MatrixXd& y,
                             BackendChoice backend = BackendChoice::automatic);
+  /// Adds many responses on a design, made when they are fitted: nothing is kept for them, and they share the design's
+  /// lanes.
+  /// @param make  make(i, y) for i = 0 .. count - 1 fills y: n values, the offset not subtracted; called from several
+  /// threads, in any order
+  /// @return the first item's index
+  std::size_t add_responses(std::size_t design, std::uint64_t count,
+                            std::function<void(std::uint64_t i, std::span<double> y)> make);
   /// Adds a design with its own response. It is kept by reference, and assembled when it is fitted. A design whose
   /// levels are all levels of one that was given by `add_design`, nested alike, shares its lanes; so do designs of
   /// their own with the same levels in each row.
