@@ -13,7 +13,6 @@
 #include <parquet/exception.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cmath>
 #include <filesystem>
 #include <set>
@@ -22,69 +21,16 @@
 #include <system_error>
 #include <utility>
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include "batchlmm/error.hpp"
+#include "host/data/temporary_file.hpp"
 
 namespace batchlmm {
 namespace {
 
-[[noreturn]] void cannot_write(const std::string& path, const std::string& reason) {
-  throw OutputError("cannot write " + path + ": " + reason);
-}
-
-std::string system_reason(int error) { return std::generic_category().message(error); }
-
 /// The system's reason where Arrow knows it, else Arrow's message.
 std::string reason_of(const arrow::Status& status) {
   const int error = arrow::internal::ErrnoFromStatus(status);
-  return error != 0 ? system_reason(error) : status.message();
+  return error != 0 ? std::generic_category().message(error) : status.message();
 }
-
-/// A file of its own beside the target, renamed to it by `commit` and removed without.
-class TemporaryFile {
-public:
-  explicit TemporaryFile(std::string target) : target_(std::move(target)) {
-    std::error_code ignored;
-    // Through a symbolic link the file that it points to is replaced, not the link.
-    if (const auto real = std::filesystem::canonical(target_, ignored); !ignored)
-      resolved_ = real;
-    else
-      resolved_ = target_;
-    if (std::filesystem::is_directory(resolved_, ignored)) cannot_write(target_, "it is a directory");
-    if (std::filesystem::exists(resolved_, ignored) && ::faccessat(AT_FDCWD, resolved_.c_str(), W_OK, AT_EACCESS) != 0)
-      cannot_write(target_, system_reason(errno));
-    const std::string stem = (resolved_.parent_path() / ("." + resolved_.filename().string())).string();
-    for (int attempt = 0; fd_ < 0; ++attempt) {
-      name_ = stem + ".part" + std::to_string(::getpid()) + "-" + std::to_string(attempt);
-      fd_ = ::open(name_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-      if (fd_ < 0 && errno != EEXIST) cannot_write(target_, system_reason(errno));
-    }
-  }
-  TemporaryFile(const TemporaryFile&) = delete;
-  TemporaryFile& operator=(const TemporaryFile&) = delete;
-  ~TemporaryFile() {
-    if (fd_ >= 0) ::close(fd_);
-    if (!committed_) ::unlink(name_.c_str());
-  }
-
-  /// Hands the descriptor over: whoever gets it closes it.
-  [[nodiscard]] int release() { return std::exchange(fd_, -1); }
-
-  void commit() {
-    if (::rename(name_.c_str(), resolved_.c_str()) != 0) cannot_write(target_, system_reason(errno));
-    committed_ = true;
-  }
-
-private:
-  std::string target_;
-  std::filesystem::path resolved_;
-  std::string name_;
-  int fd_ = -1;
-  bool committed_ = false;
-};
 
 /// One row group after another, in one of the formats.
 class GroupSink {
