@@ -192,7 +192,7 @@ TEST_F(Cli, BadOptionValues) {
   expect_contains(lrt({"--threads", "0"}), "--threads");
   expect_contains(lrt({"--backend", "abacus"}), "'abacus'");
   expect_contains(refused({"fit", model_1, politeness, "--ddf", "kr"}),
-                  "--ddf: expected none, satterthwaite or kenward-roger, found 'kr'");
+                  "--ddf: expected satterthwaite or kenward-roger, found 'kr'");
   expect_contains(refused({"fit", model_1, politeness, "--ddf", "kenward-roger", "--ml"}),
                   "--ddf kenward-roger: expected a fit by REML, found --ml");
   expect_contains(refused({"fit", model_1, politeness, "--factor", "nowhere"}), "nowhere");

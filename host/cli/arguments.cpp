@@ -21,6 +21,15 @@ std::uint64_t whole_number(const std::string& option, const std::string& text, s
   return value;
 }
 
+double probability(const std::string& option, const std::string& text) {
+  double value = 0;
+  const char* end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(text.data(), end, value);
+  if (stop != end || error != std::errc{} || !(value > 0 && value < 1))
+    throw InputError(option + ": expected a number above 0 and below 1, found '" + text + "'");
+  return value;
+}
+
 std::vector<std::string> split_lists(const std::string& option, const std::vector<std::string>& lists) {
   std::vector<std::string> parts;
   for (const auto& list : lists) {
@@ -37,6 +46,12 @@ std::vector<std::string> split_lists(const std::string& option, const std::vecto
     }
   }
   return parts;
+}
+
+SmallSample small_sample_of_name(const std::string& name) {
+  if (name == "satterthwaite") return SmallSample::satterthwaite;
+  if (name == "kenward-roger") return SmallSample::kenward_roger;
+  throw InputError("--ddf: expected satterthwaite or kenward-roger, found '" + name + "'");
 }
 
 std::string on_one_line(std::string text) {

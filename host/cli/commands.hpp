@@ -26,6 +26,9 @@ using Run = std::function<Outcome()>;
 /// `batchlmm fit FORMULA DATA`
 Run add_fit_command(CLI::App& app);
 
+/// `batchlmm anova FORMULA DATA`
+Run add_anova_command(CLI::App& app);
+
 /// `batchlmm lrt NULL FULL DATA`
 Run add_lrt_command(CLI::App& app);
 
@@ -36,6 +39,7 @@ Run add_plan_command(CLI::App& app);
 Run add_devices_command(CLI::App& app);
 
 /// All of them, as the help lists them.
-inline constexpr std::array all_commands{&add_fit_command, &add_lrt_command, &add_plan_command, &add_devices_command};
+inline constexpr std::array all_commands{&add_fit_command, &add_anova_command, &add_lrt_command, &add_plan_command,
+                                         &add_devices_command};
 
 }  // namespace batchlmm::cli

@@ -26,16 +26,9 @@ struct FitArguments {
   std::string ddf = "none";
 };
 
-/// @throws InputError naming what is known
-std::optional<SmallSample> small_sample_of_name(const std::string& name) {
-  if (name == "none") return {};
-  if (name == "satterthwaite") return SmallSample::satterthwaite;
-  if (name == "kenward-roger") return SmallSample::kenward_roger;
-  throw InputError("--ddf: expected none, satterthwaite or kenward-roger, found '" + name + "'");
-}
-
 std::string run_fit(const FitArguments& arguments) {
-  const std::optional<SmallSample> ddf = small_sample_of_name(arguments.ddf);
+  const std::optional<SmallSample> ddf =
+      arguments.ddf == "none" ? std::nullopt : std::optional(small_sample_of_name(arguments.ddf));
   if (ddf == SmallSample::kenward_roger && arguments.ml)
     throw InputError("--ddf kenward-roger: expected a fit by REML, found --ml");
   const std::string formula = on_one_line(arguments.formula);

@@ -66,4 +66,9 @@ std::shared_ptr<const ModelMatrices> ModelSource::matrices(const std::string& fo
   return std::make_shared<const ModelMatrices>(model_matrices(parse_formula(formula), table_, options_));
 }
 
+std::vector<TermHypothesis> ModelSource::hypotheses(const std::string& formula, const ModelMatrices& model,
+                                                    TermTestType type) const {
+  return term_hypotheses(parse_formula(formula), table_, options_, model, type);
+}
+
 }  // namespace batchlmm::cli

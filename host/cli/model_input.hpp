@@ -8,6 +8,7 @@
 
 #include "host/data/table.hpp"
 #include "host/model/model_matrices.hpp"
+#include "host/model/term_hypotheses.hpp"
 
 namespace CLI {
 class App;
@@ -32,6 +33,9 @@ public:
   explicit ModelSource(const ModelInput& input);
   /// @throws FormulaError, DataError, ModelError
   [[nodiscard]] std::shared_ptr<const ModelMatrices> matrices(const std::string& formula) const;
+  /// The hypotheses of the fixed-effects terms of a model that `matrices` made of the formula.
+  [[nodiscard]] std::vector<TermHypothesis> hypotheses(const std::string& formula, const ModelMatrices& model,
+                                                       TermTestType type) const;
   /// The data file's name without its folder.
   [[nodiscard]] const std::string& name() const { return name_; }
 

@@ -36,6 +36,7 @@ FixedEffects fixed_effects(const Terms& terms, const ModelFrame& frame, const Mo
   for (Eigen::Index j = 0; j < all.values.cols(); ++j) {
     const bool keep = std::binary_search(kept.begin(), kept.end(), j);
     (keep ? result.names : result.dropped_columns).push_back(std::move(all.names[static_cast<std::size_t>(j)]));
+    if (keep) result.assign.push_back(all.assign[static_cast<std::size_t>(j)]);
   }
   if (result.dropped_columns.empty()) {
     result.X = std::move(all.values);

@@ -17,6 +17,7 @@ std::vector<Eigen::Index> independent_columns(Eigen::MatrixXd matrix, double tol
 struct FixedEffects {
   Eigen::MatrixXd X;                         ///< n x p, full column rank
   std::vector<std::string> names;            ///< p
+  std::vector<int> assign;                   ///< p: 0 for the intercept, t + 1 for terms.terms[t]
   std::vector<std::string> dropped_columns;  ///< left out as collinear, in the formula's order
 };
 

@@ -8,6 +8,8 @@
 #include "host/data/factor.hpp"
 #include "host/data/missing.hpp"
 #include "host/formula/deparse.hpp"
+#include "host/formula/random_terms.hpp"
+#include "host/formula/terms.hpp"
 
 namespace batchlmm {
 namespace {
@@ -109,6 +111,18 @@ Factor ModelFrame::group(const Expression& group) const {
   if (is_parenthesis(group)) return this->group(*group.arguments[0]);
   if (is_interaction(group)) return interaction(this->group(*group.arguments[0]), this->group(*group.arguments[1]));
   return std::get<Factor>(groups_.at(deparse(group)));
+}
+
+ModelFrame model_frame(const Formula& formula, const Table& table) {
+  ModelFrame frame(table, formula);
+  frame.add(Variable{deparse(*formula.response), formula.response});
+  frame.add(expand_terms(formula.fixed.get(), formula));
+  for (const RandomEffects& term : expand_random_terms(formula)) {
+    frame.add(term.effects);
+    frame.add_group(*term.group);
+  }
+  frame.finish();
+  return frame;
 }
 
 }  // namespace batchlmm

@@ -52,4 +52,8 @@ private:
   std::vector<std::size_t> rows_;
 };
 
+/// The frame of a whole formula: response, fixed effects, random-effects terms and their grouping factors.
+/// @throws FormulaError, ModelError, DataError
+ModelFrame model_frame(const Formula& formula, const Table& table);
+
 }  // namespace batchlmm

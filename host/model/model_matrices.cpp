@@ -69,15 +69,7 @@ ModelMatrices model_matrices(const Formula& formula, const Table& table, const M
   check_response_is_left(response, fixed, formula);
   check_contrast_names(options, table);
 
-  ModelFrame frame(table, formula);
-  frame.add(response);
-  frame.add(fixed);
-  for (const RandomEffects& term : random) {
-    frame.add(term.effects);
-    frame.add_group(*term.group);
-  }
-  frame.finish();
-
+  const ModelFrame frame = model_frame(formula, table);
   ModelMatrices matrices;
   matrices.formula = deparse(formula);
   matrices.response = response.label;
@@ -94,6 +86,8 @@ ModelMatrices model_matrices(const Formula& formula, const Table& table, const M
   FixedEffects effects = fixed_effects(fixed, frame, options);
   matrices.X = std::move(effects.X);
   matrices.x_names = std::move(effects.names);
+  for (const Term& term : fixed.terms) matrices.x_terms.push_back(fixed.label(term));
+  matrices.x_assign = std::move(effects.assign);
   matrices.dropped_columns = std::move(effects.dropped_columns);
   matrices.random = random_effects(random, frame, options);
   return matrices;

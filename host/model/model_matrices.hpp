@@ -41,6 +41,8 @@ struct ModelMatrices {
   Eigen::VectorXd offset;            ///< n, zeros where there is none
   Eigen::MatrixXd X;                 ///< n x p, full column rank: collinear columns dropped
   std::vector<std::string> x_names;  ///< p
+  std::vector<std::string> x_terms;  ///< labels of the fixed-effects terms, as R's "term.labels"
+  std::vector<int> x_assign;         ///< p: 0 for the intercept's column, t + 1 for one of x_terms[t]
   std::vector<std::string> dropped_columns;  ///< names of the collinear columns left out, in the formula's order
   /// In lme4's order, decreasing number of levels: the formula's order where that is so already, else the reverse of a
   /// stable sort by increasing number, so that terms with as many levels come in the reverse of the formula's order.

@@ -110,8 +110,10 @@ TermMatrix term_matrix(Terms terms, const ModelFrame& frame, const ModelOptions&
   if (terms.intercept) {
     result.values.col(at++).setOnes();
     result.names.emplace_back("(Intercept)");
+    result.assign.push_back(0);
   }
-  for (const Term& term : terms.terms) {
+  for (std::size_t t = 0; t < terms.terms.size(); ++t) {
+    const Term& term = terms.terms[t];
     std::vector<Part> parts;
     Eigen::Index width = 1;
     for (std::size_t i = 0; i < term.variables.size(); ++i) {
@@ -119,6 +121,7 @@ TermMatrix term_matrix(Terms terms, const ModelFrame& frame, const ModelOptions&
       width *= static_cast<Eigen::Index>(parts.back().columns());
     }
     write_columns(parts, result.values.middleCols(at, width), result.names);
+    result.assign.resize(result.names.size(), static_cast<int>(t) + 1);
     at += width;
   }
   return result;

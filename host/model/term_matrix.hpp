@@ -15,6 +15,7 @@ namespace batchlmm {
 struct TermMatrix {
   Eigen::MatrixXd values;          ///< n x columns
   std::vector<std::string> names;  ///< per column, R's: "(Intercept)", "genderM:attitudepol"
+  std::vector<int> assign;         ///< per column, R's: 0 for the intercept, t + 1 for terms.terms[t]
 };
 
 /// @param where  what the columns are for, in messages: "fixed effects", "random-effects term (Days | Subject)"
