@@ -27,18 +27,32 @@ bool write_standard_output(const std::string& text) {
 
 void warn(const std::string& message) { std::fprintf(stderr, "batchlmm: warning: %s\n", on_one_line(message).c_str()); }
 
-void check_output_file(const std::string& path) {
-  const bool known = path.ends_with(".parquet") || path.ends_with(".csv") || path.ends_with(".arrow");
-  if (!known) throw OutputError("--out: expected a file ending in .parquet, .csv or .arrow, found '" + path + "'");
+namespace {
+
+/// @throws OutputError where no file can be made under `path`
+void check_writable(const std::string& option, const std::string& path) {
   struct stat status {};
   if (stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode)) {
-    throw OutputError("--out: cannot write '" + path + "': it is a folder");
+    throw OutputError(option + ": cannot write '" + path + "': it is a folder");
   }
   const std::string probe = path + ".probe-" + std::to_string(getpid());
   const int file = open(probe.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  if (file < 0) throw OutputError("--out: cannot write '" + path + "': " + std::strerror(errno));
+  if (file < 0) throw OutputError(option + ": cannot write '" + path + "': " + std::strerror(errno));
   close(file);
   unlink(probe.c_str());
+}
+
+}  // namespace
+
+void check_output_file(const std::string& path) {
+  const bool known = path.ends_with(".parquet") || path.ends_with(".csv") || path.ends_with(".arrow");
+  if (!known) throw OutputError("--out: expected a file ending in .parquet, .csv or .arrow, found '" + path + "'");
+  check_writable("--out", path);
+}
+
+void check_plot_file(const std::string& path) {
+  if (!path.ends_with(".svg")) throw OutputError("--plot: expected a file ending in .svg, found '" + path + "'");
+  check_writable("--plot", path);
 }
 
 }  // namespace batchlmm::cli

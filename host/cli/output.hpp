@@ -17,4 +17,7 @@ void warn(const std::string& message);
 /// @throws OutputError
 void check_output_file(const std::string& path);
 
+/// The same of a figure, FILE.svg, asked for by --plot. @throws OutputError
+void check_plot_file(const std::string& path);
+
 }  // namespace batchlmm::cli
