@@ -61,7 +61,7 @@ void fit_records(const Shape& shape, const StrataModel& model, const V* records,
     w.record = arena.take(model.record);
     w.x = make_strata_workspace(s, model, arena);
     w.r2 = arena.take(1);
-    w.beta = nullptr;
+    w.beta = w.x_factor = nullptr;
     n = make_newton<V>(s, arena);
   };
   StrataPoint<V*> w;
@@ -73,7 +73,7 @@ void fit_records(const Shape& shape, const StrataModel& model, const V* records,
   Arena<V*> arena{memory.get()};
   lay_out(arena, w, n);
 
-  results.beta = nullptr;  // not from a record
+  results.beta = results.x_factor = nullptr;  // not from a record
   std::vector<double> scratch(shape.lambdas);
   V* const first = kept_array<V, 2>(order.moments ? (items + width - 1) / width * shape.lambdas : 0);
   if (order.moments)

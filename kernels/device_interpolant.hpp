@@ -182,7 +182,7 @@ void run_interpolant_pieces(Device& device, const InterpolantJob& job, bool para
       a.threads = threads(device.resident_workers(InterpolantFamily{table.levels}));
       device.launch(a);
     };
-    // beta and r^2 by one evaluation at the optimum: a fit whose first step is its last.
+    // beta, r^2 and X's factor by one evaluation at the optimum: a fit whose first step is its last.
     const auto fit_parameters = [&](const Shape& shape, const Design<double>* design, double* response,
                                     const FitResults& results) {
       FitArguments a;
@@ -197,6 +197,7 @@ void run_interpolant_pieces(Device& device, const InterpolantJob& job, bool para
       a.job.results = at.again;
       a.job.results.beta = results.beta;
       a.job.results.r2 = results.r2;
+      a.job.results.x_factor = results.x_factor;
       a.response_item = 1;
       a.response_element = side_by_side;
       a.memory = memory;

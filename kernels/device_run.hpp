@@ -83,6 +83,7 @@ void for_each_result(const FitResults& r, const Shape& s, bool parameters, const
   if (r.several != nullptr) f(&FitResults::several, std::size_t{1});
   if (parameters && r.beta != nullptr) f(&FitResults::beta, static_cast<std::size_t>(s.p));
   if (parameters && r.r2 != nullptr) f(&FitResults::r2, std::size_t{1});
+  if (parameters && r.x_factor != nullptr) f(&FitResults::x_factor, static_cast<std::size_t>(triangle_size(s.p)));
 }
 inline std::size_t result_bytes(const FitResults& r, const Shape& s, bool parameters) {
   std::size_t bytes = 0;
@@ -361,7 +362,7 @@ std::uint64_t chunk_items(Device& device, const Work& work) {
   std::uint8_t status = 0;
   std::uint32_t boundary = 0;
   std::uint16_t evaluations = 0;
-  const FitResults all{&status, &none, &none, &boundary, &evaluations, &none, &none, &status};
+  const FitResults all{&status, &none, &none, &boundary, &evaluations, &none, &none, &status, &none};
   const MemoryNeed need = memory_need(work, all, all);
   const std::size_t threads = work.resident_workers(device), usable = device.usable_bytes();
   Piece piece{std::min<std::uint64_t>(items_a_thread * threads, most), threads};

@@ -40,6 +40,8 @@ struct FitResults {
   double* beta = nullptr;           ///< items x p, in X's gauge
   double* r2 = nullptr;             ///< penalized residual sum of squares
   std::uint8_t* several = nullptr;  ///< 1 where runs from different starting points ended at different minima
+  /// items x p (p + 1) / 2, packed rows: L, LL' = X'V^{-1}X at sigma = 1, in X's gauge. Its diagonal is positive.
+  double* x_factor = nullptr;
 };
 
 /// Many fits of one shape: one design, or one design an item.
@@ -53,7 +55,7 @@ struct FitJob {
   bool one_start = true;                ///< first_start holds one for all
   const double* starts = nullptr;       ///< options.starts x shape.lambdas, for the second and later runs
   NewtonOptions options;
-  bool parameters = false;  ///< beta and r2 are wanted: one more evaluation a fit
+  bool parameters = false;  ///< beta, r2 and x_factor are wanted: one more evaluation a fit
   FitResults results;
 };
 

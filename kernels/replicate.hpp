@@ -61,6 +61,8 @@ BATCHLMM_INLINE void record_failure(const S& s, FitStatus status, std::uint64_t 
   if (r.r2 != nullptr) r.r2[i] = nan;
   if (r.beta != nullptr)
     for (int q = 0; q < s.p; ++q) r.beta[i * s.p + q] = nan;
+  if (r.x_factor != nullptr)
+    for (int q = 0; q < triangle_size(s.p); ++q) r.x_factor[i * triangle_size(s.p) + q] = nan;
 }
 
 /// Writes lane l's optimum as item i's result. `newton.next` holds the coordinates of newton.best_lambda.
@@ -105,7 +107,7 @@ struct Trip {
 /// Fits item after item on all lanes of V, one trip of all lanes at a time; a finished lane takes the next item. All
 /// members of a team call, on one lane: `take`, `load` and `trip` give all of them the same.
 /// @param s       a Shape, Terms or TeamShape
-/// @param w       w.lambda, and w.beta where results.beta is wanted
+/// @param w       w.lambda; w.beta and w.x_factor where the results of these names are wanted
 /// @param trip    trip(running): the criterion and its derivatives at w.lambda, and newton_trip; a Trip<V>
 /// @param take    take(item): the next item, false where there is none left
 /// @param load    load(item, lane): puts the item's response vector (and design) into the lane; false when the
@@ -151,6 +153,10 @@ BATCHLMM_FUNCTION inline void fit_trips(const S& s, const W& w, Newton<V, A>& n,
         if (first && results.beta != nullptr)
           for (int i = 0; i < s.p; ++i) results.beta[item[l] * s.p + i] = lane(w.beta[i], l);
         if (first && results.r2 != nullptr) results.r2[item[l]] = lane(e.r2, l);
+        if (first && results.x_factor != nullptr) {
+          const int size = triangle_size(s.p);
+          for (int i = 0; i < size; ++i) results.x_factor[item[l] * size + i] = lane(w.x_factor[i], l);
+        }
         occupied[l] = false;
         --alive;
       }

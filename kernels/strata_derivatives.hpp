@@ -21,8 +21,8 @@ struct StrataPoint {
   const StrataModel* model = nullptr;
   A record;
   StrataWorkspace<A> x;
-  A r2;  ///< one entry, by the caller after the evaluation
-  A beta;
+  A r2;              ///< one entry, by the caller after the evaluation
+  A beta, x_factor;  ///< not from a record
 };
 
 /// Directions in which derivatives are taken, by the rows of T as they are pivoted.

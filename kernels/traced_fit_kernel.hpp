@@ -32,7 +32,7 @@ BATCHLMM_FUNCTION inline void fit_by_trips(const FitArguments& a, const StrataFi
   Newton<double, Strided> n;
   Arena<Strided> state{x};
   struct {
-    Strided lambda, beta;
+    Strided lambda, beta, x_factor;
   } w;
   for_each_state_array(TripSizes{}, n, w.lambda, [&](Strided& array, int size) { array = state.take(size); });
   const Strided numbers = state.base + state.used;

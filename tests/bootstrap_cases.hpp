@@ -93,15 +93,17 @@ struct ResultArrays {
         lambda(n * s.lambdas),
         beta(n * s.p),
         r2(n),
+        x_factor(n * kernels::triangle_size(s.p)),
         boundary(n),
         evaluations(n) {}
   [[nodiscard]] kernels::FitResults pointers() {
-    return {status.data(), deviance.data(), lambda.data(), boundary.data(), evaluations.data(), beta.data(), r2.data()};
+    return {status.data(), deviance.data(), lambda.data(), boundary.data(), evaluations.data(),
+            beta.data(),   r2.data(),       nullptr,       x_factor.data()};
   }
   const kernels::Shape& s;
   std::uint64_t items;
   std::vector<std::uint8_t> status;
-  std::vector<double> deviance, lambda, beta, r2;
+  std::vector<double> deviance, lambda, beta, r2, x_factor;
   std::vector<std::uint32_t> boundary;
   std::vector<std::uint16_t> evaluations;
 };
@@ -118,6 +120,8 @@ inline std::uint64_t differing_items(const ResultArrays& a, const ResultArrays& 
     for (int q = 0; q < a.s.lambdas; ++q)
       equal = equal && same(a.lambda[i * a.s.lambdas + q], b.lambda[i * a.s.lambdas + q]);
     for (int q = 0; q < a.s.p; ++q) equal = equal && same(a.beta[i * a.s.p + q], b.beta[i * a.s.p + q]);
+    const int size = kernels::triangle_size(a.s.p);
+    for (int q = 0; q < size; ++q) equal = equal && same(a.x_factor[i * size + q], b.x_factor[i * size + q]);
     differing += !equal;
   }
   return differing;

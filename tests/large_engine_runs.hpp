@@ -62,9 +62,15 @@ struct EngineResults {
 private:
   static kernels::FitResults part(ResultArrays& all, std::uint64_t first) {
     const kernels::FitResults r = all.pointers();
-    return {r.status + first,   r.deviance + first,    r.lambda + first * all.s.lambdas,
-            r.boundary + first, r.evaluations + first, r.beta + first * all.s.p,
-            r.r2 + first};
+    return {r.status + first,
+            r.deviance + first,
+            r.lambda + first * all.s.lambdas,
+            r.boundary + first,
+            r.evaluations + first,
+            r.beta + first * all.s.p,
+            r.r2 + first,
+            nullptr,
+            r.x_factor + first * kernels::triangle_size(all.s.p)};
   }
 };
 

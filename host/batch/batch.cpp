@@ -1,6 +1,7 @@
 #include "host/batch/batch.hpp"
 
 #include <fmt/format.h>
+#include <Eigen/Cholesky>
 
 #include <algorithm>
 #include <atomic>
@@ -88,11 +89,34 @@ BatchFit without_fit(Status status, Eigen::Index theta, Eigen::Index p, std::siz
   fit.criterion = fit.sigma = nan;
   fit.theta = Eigen::VectorXd::Constant(theta, nan);
   fit.beta = Eigen::VectorXd::Constant(p, nan);
+  fit.vcov = Eigen::MatrixXd::Constant(p, p, nan);
   fit.boundary.assign(terms, false);
   return fit;
 }
 
 Eigen::Index theta_length(const kernels::Shape& s) { return s.parameters; }
+
+/// The fixed effects' covariance, sigma^2 (map^{-1} L^{-T}) (map^{-1} L^{-T})'.
+/// @param factor  packed L with LL' = X'V^{-1}X, in the gauge
+/// @param map     p x p, column by column, upper triangular: the gauge of X
+void set_vcov(int p, const double* factor, const double* map, BatchFit& fit) {
+  Eigen::MatrixXd half(p, p);  // column c: map^{-1} (row c of L^{-1})'
+  for (int c = 0; c < p; ++c) {
+    // Row c of L^{-1}, from its diagonal to the left.
+    for (int j = c; j >= 0; --j) {
+      double t = j == c ? 1.0 : 0.0;
+      for (int e = j + 1; e <= c; ++e) t -= factor[kernels::triangle(e, j)] * half(e, c);
+      half(j, c) = t / factor[kernels::triangle(j, j)];
+    }
+    for (int j = c + 1; j < p; ++j) half(j, c) = 0;
+    for (int j = c; j >= 0; --j) {
+      double t = half(j, c);
+      for (int e = j + 1; e <= c; ++e) t -= map[e * p + j] * half(e, c);
+      half(j, c) = t / map[j * p + j];
+    }
+  }
+  fit.vcov = fit.sigma * fit.sigma * half * half.transpose();
+}
 
 /// theta and the terms' boundaries from the kernels' lambda.
 /// @param map  map(b): the gauge of kernel term b, k x k
@@ -296,7 +320,7 @@ private:
   /// What one thread works with.
   struct Worker {
     std::map<const DesignLayout*, DesignAssembler> assemblers;
-    std::vector<double> constants, response, starts, deviance, lambda, beta, r2;
+    std::vector<double> constants, response, starts, deviance, lambda, beta, r2, x_factor;
     std::vector<std::uint8_t> status;
     std::vector<std::uint32_t> boundary;
     std::vector<std::uint16_t> evaluations;
@@ -519,6 +543,7 @@ private:
     w.lambda.resize(n * s.lambdas);
     w.beta.resize(n * s.p);
     w.r2.resize(n);
+    w.x_factor.resize(n * kernels::triangle_size(s.p));
     w.boundary.resize(n);
     w.evaluations.resize(n);
     if (!own_designs) {
@@ -536,8 +561,8 @@ private:
     job.starts = w.starts.data();
     job.options.starts = static_cast<int>(starts.size());
     job.parameters = true;
-    job.results = {w.status.data(),      w.deviance.data(), w.lambda.data(), w.boundary.data(),
-                   w.evaluations.data(), w.beta.data(),     w.r2.data()};
+    job.results = {w.status.data(), w.deviance.data(), w.lambda.data(), w.boundary.data(), w.evaluations.data(),
+                   w.beta.data(),   w.r2.data(),       nullptr,         w.x_factor.data()};
     if (backend.cuda)
       kernels::cuda_fit(job);
     else
@@ -570,6 +595,7 @@ private:
       for (int e = c + 1; e < s.p; ++e) t -= map[e * s.p + c] * fit.beta[e];
       fit.beta[c] = t / map[c * s.p + c];
     }
+    set_vcov(s.p, w.x_factor.data() + i * kernels::triangle_size(s.p), map, fit);
     set_theta(
         s, w.lambda.data() + i * s.lambdas, w.boundary[i], [&](int b) { return layout.term_of(b); },
         [&](int b) {
@@ -639,6 +665,11 @@ private:
     fit.evaluations = optimum.evaluations;
     fit.sigma = std::sqrt(optimum.value.r2 / s.degrees);
     fit.beta = model.x_gauge().map.triangularView<Eigen::Upper>().solve(criterion->beta() + ols);
+    std::vector<double> x_factor;
+    const Eigen::MatrixXd factor = criterion->x_information().llt().matrixL();
+    for (int r = 0; r < s.p; ++r)
+      for (int c = 0; c <= r; ++c) x_factor.push_back(factor(r, c));
+    set_vcov(s.p, x_factor.data(), model.x_gauge().map.data(), fit);
     set_theta(
         s, optimum.lambda.data(), optimum.boundary, [&](int b) { return model.term_of(b); },
         [&](int b) { return model.z_gauge(model.term_of(b)).map.data(); }, fit);

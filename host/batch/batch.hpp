@@ -26,6 +26,7 @@ struct BatchFit {
   double criterion = 0;   ///< REML criterion or ML deviance; NaN where there is no fit
   Eigen::VectorXd theta;  ///< lme4's order
   Eigen::VectorXd beta;   ///< p
+  Eigen::MatrixXd vcov;   ///< p x p: covariance of beta, as Fit::vcov
   double sigma = 0;
   std::vector<bool> boundary;  ///< per random-effects term: singular
   int evaluations = 0;

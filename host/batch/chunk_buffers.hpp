@@ -9,7 +9,7 @@
 
 namespace batchlmm {
 
-/// One model's results; beta and r2 only where they are wanted.
+/// One model's results; beta, r2 and X's factor only where they are wanted.
 struct FitBuffers {
   /// @param n  replicates
   /// @return pointers into this object
@@ -22,6 +22,7 @@ struct FitBuffers {
     if (parameters) {
       beta.resize(n * s.p);
       r2.resize(n);
+      x_factor.resize(n * kernels::triangle_size(s.p));
     }
     return {status.data(),
             deviance.data(),
@@ -29,10 +30,12 @@ struct FitBuffers {
             boundary.data(),
             evaluations.data(),
             parameters ? beta.data() : nullptr,
-            parameters ? r2.data() : nullptr};
+            parameters ? r2.data() : nullptr,
+            nullptr,
+            parameters ? x_factor.data() : nullptr};
   }
   std::vector<std::uint8_t> status;
-  std::vector<double> deviance, lambda, beta, r2;
+  std::vector<double> deviance, lambda, beta, r2, x_factor;
   std::vector<std::uint32_t> boundary;
   std::vector<std::uint16_t> evaluations;
 };

@@ -49,7 +49,7 @@ public:
   [[nodiscard]] virtual int device_workers() const { return 1; }
   /// Draws and fits replicates chunk.first .. + chunk.count - 1 at sigma = 1, beta = 0. Several threads may call at
   /// once.
-  /// @param parameters  beta and r2 are wanted too
+  /// @param parameters  beta, r2 and x_factor are wanted too
   /// @param chunk       arrays for the results; `full` is empty (status null) where the model is refitted
   virtual void run(const Backend& backend, bool parameters, kernels::BootstrapChunk& chunk) const = 0;
   /// Whether `summarize` can be called: the counts are had without the replicates leaving a device.

@@ -310,6 +310,12 @@ void LargeEngine::fit(const Side& side, Criterion& criterion, bool parameters, c
         if (results.r2 != nullptr) results.r2[i] = value.r2;
         if (results.beta != nullptr)
           Eigen::Map<Eigen::VectorXd>(results.beta + i * static_cast<std::uint64_t>(s.p), s.p) = criterion.beta();
+        if (results.x_factor != nullptr) {
+          const Eigen::MatrixXd factor = criterion.x_information().llt().matrixL();
+          double* to = results.x_factor + i * static_cast<std::uint64_t>(kernels::triangle_size(s.p));
+          for (int r = 0; r < s.p; ++r)
+            for (int c = 0; c <= r; ++c) *to++ = factor(r, c);
+        }
       }
     }
     if (results.evaluations != nullptr)

@@ -32,6 +32,9 @@ struct ReplicateBlock {
   std::span<const double> lambda_null, lambda_full;      ///< replicates x shape.lambdas
   std::span<const double> beta_null, beta_full;          ///< replicates x p; empty unless parameters were asked for
   std::span<const double> r2_null, r2_full;
+  /// replicates x p (p + 1) / 2, lower triangles row by row: L with LL' = X'V^{-1}X, so that the covariance of beta is
+  /// r2 / N (LL')^{-1}
+  std::span<const double> x_factor_null, x_factor_full;
 };
 
 /// Counts over replicates, the same bits however the work was divided.

@@ -58,8 +58,8 @@ struct Chunk {
   }
   [[nodiscard]] ReplicateBlock block() const {
     const FitBuffers &null = buffers.null, &full = buffers.full;
-    return {buffers.chunk.first, status,    statistic, deviance_null, deviance_full, null.lambda,
-            full.lambda,         null.beta, full.beta, null.r2,       full.r2};
+    return {buffers.chunk.first, status,    statistic, deviance_null, deviance_full, null.lambda,  full.lambda,
+            null.beta,           full.beta, null.r2,   full.r2,       null.x_factor, full.x_factor};
   }
 };
 

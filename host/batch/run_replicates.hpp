@@ -15,7 +15,7 @@ struct BootstrapRun {
   double observed = 0;                 ///< the statistic that a replicate is compared with
   Backend backend;
   int threads = 1;          ///< of the CPU; a device has as many as it has places of work
-  bool parameters = false;  ///< keep beta and r^2: one more evaluation a fit
+  bool parameters = false;  ///< keep beta, r^2 and X's factor: one more evaluation a fit
   std::function<void(const ReplicateBlock&)>
       collect;  ///< called in order of the replicates, one call at a time; may be empty
   std::function<void(std::uint64_t done, std::uint64_t total)> progress;

@@ -37,12 +37,12 @@ std::string too_many(double here, double there) {
   return fmt::format("{:.2g} multiply-adds a replicate, and {:.2g} by streaming", here, there);
 }
 
-/// beta and r^2 at the optima that stand in `results`, from one evaluation of the streaming kernels each: a fit whose
-/// first step is its last.
+/// beta, r^2 and X's factor at the optima that stand in `results`, from one evaluation of the streaming kernels each: a
+/// fit whose first step is its last.
 void fit_parameters(const kernels::Shape& shape, const kernels::Design<double>& design,
                     const std::vector<double>& responses, const std::vector<std::uint8_t>& refused,
                     const kernels::FitResults& results) {
-  const std::size_t n = refused.size(), p = shape.p;
+  const std::size_t n = refused.size(), p = shape.p, size = kernels::triangle_size(shape.p);
   FitBuffers buffers;
   kernels::FitJob fit;
   fit.shape = &shape;
@@ -60,6 +60,7 @@ void fit_parameters(const kernels::Shape& shape, const kernels::Design<double>& 
     if (refused[i] != 0) continue;
     if (results.r2 != nullptr) results.r2[i] = buffers.r2[i];
     if (results.beta != nullptr) std::copy_n(buffers.beta.data() + i * p, p, results.beta + i * p);
+    if (results.x_factor != nullptr) std::copy_n(buffers.x_factor.data() + i * size, size, results.x_factor + i * size);
   }
 }
 
@@ -74,6 +75,7 @@ kernels::FitResults from_item(const kernels::Shape& s, const kernels::FitResults
   if (r.evaluations != nullptr) out.evaluations += i;
   if (r.beta != nullptr) out.beta += i * s.p;
   if (r.r2 != nullptr) out.r2 += i;
+  if (r.x_factor != nullptr) out.x_factor += i * kernels::triangle_size(s.p);
   return out;
 }
 

@@ -654,7 +654,7 @@ std::vector<double> StrataData::record(bool full, const VectorXd& y) const {
   return out;
 }
 
-VectorXd StrataData::beta(bool full, const double* lambda, const double* coordinates) const {
+StrataData::FixedEffects StrataData::fixed_effects(bool full, const double* lambda, const double* coordinates) const {
   const Side& side = full && !refit_ ? full_ : null_;
   const Index k = indicators_.cols(), p = side.q.cols(), q0 = residual_touched_.cols();
   MatrixXd columns(q0, k + p);
@@ -675,8 +675,16 @@ VectorXd StrataData::beta(bool full, const double* lambda, const double* coordin
       right += solved.transpose() * y;
     }
   }
-  const VectorXd solution = information.ldlt().solve(right);
-  return side.r.triangularView<Eigen::Upper>().solve(solution.tail(p));
+  // Indicators come first: what is left of X once they are taken off is the last block of the factor.
+  const Eigen::LLT<MatrixXd> llt(information);
+  const auto r = side.r.triangularView<Eigen::Upper>();
+  FixedEffects out;
+  out.beta = r.solve(llt.solve(right).tail(p));
+  const MatrixXd last = MatrixXd(llt.matrixL()).bottomRightCorner(p, p);
+  out.factor = r.transpose() * last;
+  for (Index i = 0; i < p; ++i)
+    if (out.factor(i, i) < 0) out.factor.col(i) *= -1;
+  return out;
 }
 
 }  // namespace batchlmm

@@ -38,9 +38,14 @@ public:
   /// The record of a response.
   /// @param y  N, the offset and large fitted values taken off; what stands in missing rows does not matter
   [[nodiscard]] std::vector<double> record(bool full, const Eigen::VectorXd& y) const;
-  /// Fixed effects in the model's gauge from the touched coordinates of a draw (kernels::draw_strata's first entries).
+  /// Fixed effects at an optimum, in the model's gauge.
+  struct FixedEffects {
+    Eigen::VectorXd beta;
+    Eigen::MatrixXd factor;  ///< p x p lower triangular, LL' = X'V^{-1}X
+  };
+  /// From the touched coordinates of a draw (kernels::draw_strata's first entries).
   /// @param lambda  the model's factors, all terms
-  [[nodiscard]] Eigen::VectorXd beta(bool full, const double* lambda, const double* coordinates) const;
+  [[nodiscard]] FixedEffects fixed_effects(bool full, const double* lambda, const double* coordinates) const;
 
 private:
   /// A copy of a stratum's R^m: an orthonormal direction; the columns of StratumCopies::touched.

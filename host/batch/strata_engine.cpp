@@ -241,12 +241,16 @@ void StrataEngine::run(const Backend& backend, bool parameters, kernels::Bootstr
   const auto solve = [&](bool full, const kernels::FitResults& results, std::uint64_t i) {
     const kernels::Shape& s = full ? *job.job.full : *job.job.null;
     if (results.beta == nullptr) return;
+    const int size = kernels::triangle_size(s.p);
     if (!std::isfinite(results.deviance[i])) {
       std::fill_n(results.beta + i * s.p, s.p, std::numeric_limits<double>::quiet_NaN());
+      std::fill_n(results.x_factor + i * size, size, std::numeric_limits<double>::quiet_NaN());
       return;
     }
-    const VectorXd beta = data_->beta(full, results.lambda + i * s.lambdas, scratch.data());
+    const auto [beta, factor] = data_->fixed_effects(full, results.lambda + i * s.lambdas, scratch.data());
     std::copy(beta.data(), beta.data() + beta.size(), results.beta + i * s.p);
+    for (int r = 0; r < s.p; ++r)
+      for (int c = 0; c <= r; ++c) results.x_factor[i * size + kernels::triangle(r, c)] = factor(r, c);
   };
   for (std::uint64_t i = 0; i < chunk.count; ++i) {
     kernels::cpu_kernels().strata->draw(job.sampler, job.job.seed, chunk.first + i, null_record.data(),
