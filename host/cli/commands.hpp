@@ -32,6 +32,9 @@ Run add_anova_command(CLI::App& app);
 /// `batchlmm lrt NULL FULL DATA`
 Run add_lrt_command(CLI::App& app);
 
+/// `batchlmm bootstrap FORMULA DATA`
+Run add_bootstrap_command(CLI::App& app);
+
 /// `batchlmm profile FORMULA DATA`
 Run add_profile_command(CLI::App& app);
 
@@ -42,7 +45,8 @@ Run add_plan_command(CLI::App& app);
 Run add_devices_command(CLI::App& app);
 
 /// All of them, as the help lists them.
-inline constexpr std::array all_commands{&add_fit_command,     &add_anova_command, &add_lrt_command,
-                                         &add_profile_command, &add_plan_command,  &add_devices_command};
+inline constexpr std::array all_commands{&add_fit_command,       &add_anova_command,   &add_lrt_command,
+                                         &add_bootstrap_command, &add_profile_command, &add_plan_command,
+                                         &add_devices_command};
 
 }  // namespace batchlmm::cli
