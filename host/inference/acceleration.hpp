@@ -29,16 +29,22 @@ public:
   /// @param by_beta, by_gamma  the quantity's gradient: p, m + 1
   [[nodiscard]] double parametric(const Eigen::VectorXd& by_beta, const Eigen::VectorXd& by_gamma);
 
-  /// For replicates drawn from clusters of rows: sum L^3 / (6 (sum L^2)^{3/2}) of the infinitesimal jackknife's
-  /// influence values L (Efron and Tibshirani 1993, section 22.6).
-  [[nodiscard]] double nonparametric(const Eigen::VectorXd& by_beta, const Eigen::VectorXd& by_gamma,
-                                     const std::vector<std::vector<int>>& clusters);
+  /// For replicates drawn from independent clusters of rows: sum L^3 / (6 (sum L^2)^{3/2}) of the infinitesimal
+  /// jackknife's influence values L, derivatives of the estimates by the frequency of each cluster (Efron and
+  /// Tibshirani 1993, An Introduction to the Bootstrap, section 22.6).
+  /// @param influence  by_clusters() or by_rows()
+  [[nodiscard]] static double nonparametric(const Eigen::VectorXd& by_beta, const Eigen::VectorXd& by_gamma,
+                                            const Eigen::MatrixXd& influence);
 
-  /// Derivatives of the estimates by the weight of each row, at weights 1: V(w) = Z Sigma Z' + sigma^2 diag(1 / w), so
-  /// that weight 0 is a row left out (Cook 1986's case weights). Closed form: the implicit function theorem on the
-  /// criterion's derivatives.
-  /// @return n x (p + m + 1): beta, gamma
-  [[nodiscard]] const Eigen::MatrixXd& influence();
+  /// Derivatives of the estimates by the frequencies of clusters at 1: cluster u stands w_u times in the data, each
+  /// time with levels of its own. Closed form: the implicit function theorem on the criterion's derivatives.
+  /// @param clusters  every grouping factor is nested in them
+  /// @return clusters x (p + m + 1): beta, gamma
+  [[nodiscard]] Eigen::MatrixXd by_clusters(const Clusters& clusters) const;
+  /// The same by the frequencies of rows: row i stands w_i times in the data, with the levels that it has, so that its
+  /// error's variance becomes sigma^2 / w_i.
+  /// @return n x (p + m + 1)
+  [[nodiscard]] Eigen::MatrixXd by_rows() const;
 
 private:
   /// One entry of one term's covariance matrix.
@@ -46,7 +52,16 @@ private:
     int term = 0;
     Eigen::Index row = 0, column = 0;
   };
+  /// visit(level, i, j) for the levels of entry r's term: the random effects of its row and its column.
+  template <class Visit>
+  void for_levels(Eigen::Index r, const Visit& visit) const;
   void expand_forms();
+  /// From derivatives of the score by the frequencies.
+  /// @param score    units x (m + 1): of gamma's, beta following
+  /// @param by_beta  units x p: of X'V^{-1}(y - X beta)
+  [[nodiscard]] Eigen::MatrixXd influence(const Eigen::MatrixXd& score, const Eigen::MatrixXd& by_beta) const;
+  /// X'V^{-1} V_r P y of all components: p x (m + 1).
+  [[nodiscard]] Eigen::MatrixXd mixed() const;
 
   const Fit& fit_;
   VarianceComponents components_;
@@ -55,12 +70,12 @@ private:
   Eigen::MatrixXd z_;                      ///< n x q
   Eigen::MatrixXd zv_, zp_;                ///< q x n: Z'V^{-1}, Z'P
   Eigen::MatrixXd xv_;                     ///< p x n: X'V^{-1}
+  Eigen::VectorXd zpy_;                    ///< q: Z'Py
   Eigen::VectorXd diagonal_;               ///< n: of V^{-1}
   std::vector<Eigen::MatrixXd> directed_;  ///< per component q x q; empty until they are needed, as what follows
   Eigen::VectorXd alpha_;
   Eigen::LDLT<Eigen::MatrixXd> information_;
   double degrees_ = 0;
-  Eigen::MatrixXd influence_;  ///< empty until it is asked for
 };
 
 }  // namespace batchlmm

@@ -401,7 +401,8 @@ FitBootstrap bootstrap_fit(const Model& model, const FitBootstrapOptions& option
   std::unique_ptr<Clusters> clusters;
   if (options.type == BootstrapType::cases) {
     cases = std::make_unique<CaseResampler>(fit, options.resample.cases, options.seed);
-    clusters = std::make_unique<Clusters>(cases->units());
+    clusters = independent_clusters(m);
+    if (clusters != nullptr && clusters->of_row != cases->units().of_row) clusters = nullptr;
     result.resampled = cases->description();
   } else if (options.type != BootstrapType::parametric) {
     responses = std::make_unique<ResponseResampler>(fit, options.type, options.resample, options.seed);
@@ -418,13 +419,19 @@ FitBootstrap bootstrap_fit(const Model& model, const FitBootstrapOptions& option
   collector.finish(result);
 
   std::unique_ptr<Acceleration> acceleration;
-  MatrixXd gradient;
+  MatrixXd gradient, influence;
   const auto wants = [&](IntervalKind kind) {
     return std::find(options.intervals.begin(), options.intervals.end(), kind) != options.intervals.end();
   };
   if (wants(IntervalKind::bca)) {
     acceleration = std::make_unique<Acceleration>(fit);
     gradient = gradients(fit, quantities, acceleration->gamma());
+    // Resampled data has the influence of what is drawn independently; where that is neither rows nor clusters that the
+    // model makes independent, and for data drawn from the model, the acceleration is the model's.
+    if (cases != nullptr && cases->draws_rows_alone())
+      influence = acceleration->by_rows();
+    else if (clusters != nullptr && options.type != BootstrapType::use_u)
+      influence = acceleration->by_clusters(*clusters);
   }
   const Index p = fit.beta.size();
   for (std::size_t q = 0; q < quantities.list().size(); ++q) {
@@ -440,8 +447,8 @@ FitBootstrap bootstrap_fit(const Model& model, const FitBootstrapOptions& option
     out.std_error = std::sqrt(sample.variance());
     if (acceleration != nullptr) {
       const VectorXd by_beta = gradient.col(column).head(p), by_gamma = gradient.col(column).tail(gradient.rows() - p);
-      out.acceleration = clusters != nullptr ? acceleration->nonparametric(by_beta, by_gamma, clusters->rows)
-                                             : acceleration->parametric(by_beta, by_gamma);
+      out.acceleration = influence.size() > 0 ? Acceleration::nonparametric(by_beta, by_gamma, influence)
+                                              : acceleration->parametric(by_beta, by_gamma);
     }
     for (const IntervalKind kind : options.intervals) {
       Interval& interval = out.intervals.emplace_back();

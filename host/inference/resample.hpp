@@ -98,6 +98,7 @@ public:
   [[nodiscard]] std::shared_ptr<const ModelMatrices> draw(std::uint64_t replicate) const;
   /// The units that are drawn first; `factor` is "rows" where these are rows.
   [[nodiscard]] const Clusters& units() const { return stages_.front().units; }
+  [[nodiscard]] bool draws_rows_alone() const { return stages_.front().term < 0; }
   /// "Subject", "batch, rows", ...
   [[nodiscard]] std::string description() const;
 
