@@ -393,7 +393,8 @@ FitBootstrap bootstrap_fit(const Model& model, const FitBootstrapOptions& option
   for (std::size_t q = 0; q < quantities.list().size(); ++q)
     if (quantities.list()[q].effect == "expression" && !std::isfinite(estimate[static_cast<Index>(q)]))
       throw InputError(fmt::format("--expr: '{}' is {} at the estimates; expected a finite number",
-                                   quantities.list()[q].label, estimate[static_cast<Index>(q)]));
+                                   quantities.list()[q].label,
+                                   std::isnan(estimate[static_cast<Index>(q)]) ? "not a number" : "infinite"));
 
   // What is resampled is made, and refused, before any file is.
   std::unique_ptr<ResponseResampler> responses;
