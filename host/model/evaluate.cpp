@@ -71,7 +71,8 @@ using Arguments = std::vector<const Expression*>;
 
 class Evaluator {
 public:
-  Evaluator(const Table& table, const Formula& formula) : table_(table), formula_(formula) {}
+  Evaluator(const Table& table, const Formula& formula, Transforms& transforms)
+      : table_(table), formula_(formula), transforms_(transforms) {}
 
   // Recursion goes as deep as the tree, which the parser bounds.
   [[nodiscard]] Value value(const Expression& e) const {
@@ -251,6 +252,10 @@ private:
   [[nodiscard]] Array scale(const Expression& e) const {
     const Arguments a = arguments(e, {"x", "center", "scale"}, 1);
     Array x = vector(*a[0], e);
+    const std::string key = deparse(e);
+    if (const auto known = transforms_.scale.find(key); known != transforms_.scale.end())
+      return (x - known->second.center) / known->second.divisor;
+    Transforms::Scaling found;
     const auto sum_of = [](const Array& values) {
       long double sum = 0;
       std::size_t count = 0;
@@ -263,7 +268,8 @@ private:
     };
     if (flag(a[1], true)) {
       const auto [sum, count] = sum_of(x);
-      x -= static_cast<double>(sum / static_cast<long double>(count));
+      found.center = static_cast<double>(sum / static_cast<long double>(count));
+      x -= found.center;
     }
     if (flag(a[2], true)) {
       // R divides by the root mean square, which is the standard deviation of what is centred.
@@ -272,7 +278,9 @@ private:
           std::sqrt(static_cast<double>(sum / static_cast<long double>(std::max<std::size_t>(count, 2) - 1)));
       if (divisor == 0) fail("'" + deparse(e) + "' divides by zero: the values are constant", e);
       x /= divisor;
+      found.divisor = divisor;
     }
+    transforms_.scale.emplace(key, found);
     return x;
   }
 
@@ -302,13 +310,21 @@ private:
       present.push_back(i);
       distinct.insert(x[i]);
     }
-    if (distinct.size() <= static_cast<std::size_t>(columns))
+    const std::string key = deparse(e);
+    const auto known = transforms_.poly.find(key);
+    if (known == transforms_.poly.end() && distinct.size() <= static_cast<std::size_t>(columns))
       fail("'" + deparse(e) + "' needs more than " + std::to_string(columns) + " distinct values, found " +
                std::to_string(distinct.size()),
            e);
     Eigen::VectorXd points(static_cast<Eigen::Index>(present.size()));
     for (Eigen::Index i = 0; i < points.size(); ++i) points[i] = x[present[static_cast<std::size_t>(i)]];
-    const Eigen::MatrixXd basis = orthogonal_polynomials(points, columns);
+    Eigen::MatrixXd basis;
+    if (known != transforms_.poly.end()) {
+      basis = known->second.at(points);
+    } else {
+      basis = orthogonal_polynomials(points, columns);
+      transforms_.poly.emplace(key, polynomial_recurrence(points, basis));
+    }
     result.values = Eigen::MatrixXd::Constant(x.size(), columns, std::nan(""));
     for (Eigen::Index i = 0; i < points.size(); ++i)
       result.values.row(present[static_cast<std::size_t>(i)]) = basis.row(i);
@@ -330,12 +346,18 @@ private:
 
   const Table& table_;
   const Formula& formula_;
+  Transforms& transforms_;
 };
 
 }  // namespace
 
 Value evaluate(const Expression& expression, const Table& table, const Formula& formula) {
-  return Evaluator(table, formula).value(expression);
+  Transforms transforms;
+  return evaluate(expression, table, formula, transforms);
+}
+
+Value evaluate(const Expression& expression, const Table& table, const Formula& formula, Transforms& transforms) {
+  return Evaluator(table, formula, transforms).value(expression);
 }
 
 // Recursion goes as deep as the tree, which the parser bounds.

@@ -31,8 +31,9 @@ std::vector<Eigen::Index> independent_columns(Eigen::MatrixXd matrix, double tol
 
 FixedEffects fixed_effects(const Terms& terms, const ModelFrame& frame, const ModelOptions& options) {
   TermMatrix all = term_matrix(terms, frame, options, "fixed effects");
-  const std::vector<Eigen::Index> kept = independent_columns(all.values);
   FixedEffects result;
+  result.kept = independent_columns(all.values);
+  const std::vector<Eigen::Index>& kept = result.kept;
   for (Eigen::Index j = 0; j < all.values.cols(); ++j) {
     const bool keep = std::binary_search(kept.begin(), kept.end(), j);
     (keep ? result.names : result.dropped_columns).push_back(std::move(all.names[static_cast<std::size_t>(j)]));

@@ -19,6 +19,7 @@ struct FixedEffects {
   std::vector<std::string> names;            ///< p
   std::vector<int> assign;                   ///< p: 0 for the intercept, t + 1 for terms.terms[t]
   std::vector<std::string> dropped_columns;  ///< left out as collinear, in the formula's order
+  std::vector<Eigen::Index> kept;            ///< p: which of the formula's columns X has
 };
 
 /// @throws ModelError

@@ -1,5 +1,7 @@
 #include "host/model/orthogonal_polynomials.hpp"
 
+#include <cmath>
+
 namespace batchlmm {
 
 Eigen::MatrixXd orthogonal_polynomials(const Eigen::VectorXd& points, int degree) {
@@ -19,6 +21,38 @@ Eigen::MatrixXd orthogonal_polynomials(const Eigen::VectorXd& points, int degree
     basis.col(d) = next / next.norm();
   }
   return basis.rightCols(degree);
+}
+
+Eigen::MatrixXd PolynomialRecurrence::at(const Eigen::VectorXd& points) const {
+  const Eigen::VectorXd t = (points.array() - center) / scale;
+  Eigen::MatrixXd basis(points.size(), alpha.size());
+  Eigen::VectorXd before = Eigen::VectorXd::Zero(points.size()),
+                  last = Eigen::VectorXd::Constant(points.size(), constant);
+  for (Eigen::Index d = 0; d < alpha.size(); ++d) {
+    basis.col(d) = ((t.array() - alpha[d]) * last.array() - (d > 0 ? beta[d - 1] : 0.0) * before.array()) / beta[d];
+    before = last;
+    last = basis.col(d);
+  }
+  return basis;
+}
+
+PolynomialRecurrence polynomial_recurrence(const Eigen::VectorXd& points, const Eigen::MatrixXd& basis) {
+  PolynomialRecurrence recurrence;
+  recurrence.center = points.mean();
+  Eigen::VectorXd t = points.array() - recurrence.center;
+  if (const double scale = t.cwiseAbs().maxCoeff(); scale > 0) recurrence.scale = scale;
+  t /= recurrence.scale;
+  recurrence.constant = 1 / std::sqrt(static_cast<double>(points.size()));
+  recurrence.alpha.resize(basis.cols());
+  recurrence.beta.resize(basis.cols());
+  Eigen::VectorXd last = Eigen::VectorXd::Constant(points.size(), recurrence.constant);
+  for (Eigen::Index d = 0; d < basis.cols(); ++d) {
+    const Eigen::VectorXd product = t.cwiseProduct(last);
+    recurrence.alpha[d] = product.dot(last);
+    recurrence.beta[d] = product.dot(basis.col(d));
+    last = basis.col(d);
+  }
+  return recurrence;
 }
 
 }  // namespace batchlmm

@@ -7,7 +7,6 @@
 
 #include <Eigen/Cholesky>
 #include <Eigen/Eigenvalues>
-#include <Eigen/SparseCholesky>
 #include <Eigen/SparseCore>
 #include <algorithm>
 #include <array>
@@ -15,6 +14,7 @@
 #include <cstdint>
 
 #include "host/model/memory.hpp"
+#include "host/model/sparse_factor.hpp"
 
 namespace batchlmm {
 namespace {
@@ -22,20 +22,9 @@ namespace {
 using Eigen::Index;
 using Eigen::MatrixXd;
 using Eigen::VectorXd;
-using Sparse = Eigen::SparseMatrix<double, Eigen::ColMajor, std::int32_t>;
+using Sparse = SparseFactor::Matrix;
 
 constexpr double least_t = 1e-7;
-
-/// SimplicialLLT that tells what it will cost.
-class Factor : public Eigen::SimplicialLLT<Sparse, Eigen::Lower, Eigen::AMDOrdering<std::int32_t>> {
-public:
-  [[nodiscard]] const auto& column_counts() const { return m_nonZerosPerCol; }
-  [[nodiscard]] const Sparse& l() const { return m_matrix; }
-  /// Position of each column in the order of elimination.
-  [[nodiscard]] std::int32_t place(Index column) const {
-    return m_P.size() > 0 ? m_P.indices()[column] : static_cast<std::int32_t>(column);
-  }
-};
 
 class SparseCriterion final : public Criterion {
 public:
@@ -108,7 +97,7 @@ private:
   std::vector<std::int32_t> in_cross_, in_inverse_;
   Sparse constant_, cross_;  ///< E and Gamma_11, lower triangles
   MatrixXd e_1c_, e_cc_;     ///< against [y X]: q x (1 + p), (1 + p) x (1 + p)
-  Factor factor_;
+  SparseFactor factor_;
   std::vector<double> inverse_;  ///< on the factor's pattern
 
   CriterionCost cost_;
@@ -265,58 +254,15 @@ bool SparseCriterion::factorize(const Sparse& lambda) {
 }
 
 void SparseCriterion::invert() {
-  const Sparse& l = factor_.l();
-  const std::int32_t *outer = l.outerIndexPtr(), *inner = l.innerIndexPtr();
-  const double* value = l.valuePtr();
-  inverse_.resize(static_cast<std::size_t>(outer[q_]));
-  std::vector<std::int32_t> where(q_, -1);
-  std::vector<double> sum;
-  for (Index j = q_; j-- > 0;) {
-    // The column's diagonal stands first, then rows in ascending order.
-    const std::int32_t begin = outer[j] + 1, end = outer[j + 1], n = end - begin;
-    const double diagonal = value[outer[j]];
-    sum.assign(n, 0.0);
-    for (std::int32_t a = 0; a < n; ++a) where[inner[begin + a]] = a;
-    for (std::int32_t a = 0; a < n; ++a) {
-      const std::int32_t column = inner[begin + a];
-      const double la = value[begin + a];
-      sum[a] += la * inverse_[outer[column]];
-      for (std::int32_t at = outer[column] + 1; at < outer[column + 1]; ++at) {
-        const std::int32_t e = where[inner[at]];
-        if (e < 0) continue;
-        sum[a] += value[begin + e] * inverse_[at];
-        sum[e] += la * inverse_[at];
-      }
-    }
-    double own = 1 / diagonal;
-    for (std::int32_t a = 0; a < n; ++a) {
-      const double z = -sum[a] / diagonal;
-      inverse_[begin + a] = z;
-      own -= value[begin + a] * z;
-      where[inner[begin + a]] = -1;
-    }
-    inverse_[outer[j]] = own / diagonal;
-  }
+  factor_.selected_inverse(inverse_);
   if (!in_inverse_.empty()) return;
   in_inverse_.reserve(in_cross_.size());
   for (int j = 0; j < g_; ++j)
     for (Index i = first_[j]; i < first_[j + 1]; ++i)
-      for (Index e = i; e < first_[j + 1]; ++e) {
-        std::int32_t row = factor_.place(column_[e]), column = factor_.place(column_[i]);
-        if (row < column) std::swap(row, column);
-        in_inverse_.push_back(
-            static_cast<std::int32_t>(std::lower_bound(inner + outer[column], inner + outer[column + 1], row) - inner));
-      }
+      for (Index e = i; e < first_[j + 1]; ++e) in_inverse_.push_back(factor_.entry(column_[e], column_[i]));
 }
 
-double SparseCriterion::inverse_at(int i, int j) const {
-  const Sparse& l = factor_.l();
-  std::int32_t row = factor_.place(i), column = factor_.place(j);
-  if (row < column) std::swap(row, column);
-  const std::int32_t* inner = l.innerIndexPtr();
-  return inverse_[std::lower_bound(inner + l.outerIndexPtr()[column], inner + l.outerIndexPtr()[column + 1], row) -
-                  inner];
-}
+double SparseCriterion::inverse_at(int i, int j) const { return inverse_[factor_.entry(i, j)]; }
 
 CriterionValue SparseCriterion::evaluate(const std::vector<double>& lambda, bool derivatives) {
   CriterionValue value;

@@ -1,0 +1,208 @@
+#include "host/inference/joint_covariance.hpp"
+
+#include <Eigen/Cholesky>
+#include <Eigen/QR>
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#include "batchlmm/error.hpp"
+#include "host/model/memory.hpp"
+#include "host/model/sparse_factor.hpp"
+
+namespace batchlmm {
+namespace {
+
+using Eigen::Index;
+using Eigen::MatrixXd;
+using Eigen::VectorXd;
+using Sparse = SparseFactor::Matrix;
+
+}  // namespace
+
+class JointCovariance::Impl {
+public:
+  explicit Impl(const Fit& fit) : model_(fit.model), sigma2_(fit.sigma * fit.sigma) {
+    const ModelMatrices& m = *model_;
+    const Index n = m.y.size(), p = m.X.cols();
+    Index width = 0;
+    for (std::size_t t = 0; t < m.random.size(); ++t) {
+      first_.push_back(q_);
+      lambda_.push_back(fit.random[t].lambda);
+      q_ += m.random[t].z.cols() * static_cast<Index>(m.random[t].levels.size());
+      width += m.random[t].z.cols();
+    }
+    const std::string what = "the joint covariance of " + std::to_string(q_) + " random effects";
+    const double pairs = std::min(static_cast<double>(n) * static_cast<double>(width) * static_cast<double>(width),
+                                  static_cast<double>(q_) * static_cast<double>(q_));
+    require_memory(12.0 * (pairs + static_cast<double>(n * width)) + 8.0 * static_cast<double>((q_ + n) * (p + 1)),
+                   what);
+
+    // W by rows of the data: the products of a row come first, so that what cancels there does not grow.
+    Sparse w(q_, n);
+    w.reserve(n * width);
+    for (Index i = 0; i < n; ++i) {
+      w.startVec(i);
+      for (std::size_t t = 0; t < m.random.size(); ++t) {
+        const Eigen::RowVectorXd own = m.random[t].z.row(i) * lambda_[t];
+        for (Index c = 0; c < own.size(); ++c) w.insertBack(at(t, m.random[t].level_of_row[i], c), i) = own[c];
+      }
+    }
+    w.finalize();
+    Sparse cross = w * Sparse(w.transpose());
+    for (std::int32_t c = 0; c < q_; ++c) cross.coeffRef(c, c) += 1;
+    factor_.analyzePattern(cross);
+    const double entries = factor_.expected_entries();
+    if (entries > 2e9) throw ModelError(what + " has more than 2e9 entries");
+    require_memory(32 * entries, what);
+    factor_.factorize(cross);
+    if (factor_.info() != Eigen::Success)
+      throw ComputationError(what + " cannot be computed: its factorization failed");
+    factor_.selected_inverse(inverse_);
+
+    // In a well-conditioned basis of X: X = basis * map.
+    basis_.resize(n, p);
+    map_ = MatrixXd::Zero(p, p);
+    if (p > 0) {
+      const Eigen::HouseholderQR<MatrixXd> qr(m.X);
+      basis_ = qr.householderQ() * MatrixXd::Identity(n, p);
+      map_ = qr.matrixQR().topRows(p).triangularView<Eigen::Upper>();
+    }
+    MatrixXd half = factor_.permutationP() * (w * basis_);
+    factor_.matrixL().solveInPlace(half);
+    phi_ = (basis_.transpose() * basis_ - half.transpose() * half).llt().solve(MatrixXd::Identity(p, p));
+    factor_.matrixU().solveInPlace(half);
+    to_modes_ = factor_.permutationPinv() * half;  // (W'W + I)^{-1}W'X
+  }
+
+  [[nodiscard]] double sigma2() const { return sigma2_; }
+  [[nodiscard]] const ModelMatrices& model() const { return *model_; }
+
+  [[nodiscard]] MatrixXd conditional(std::size_t term, std::int32_t level) const {
+    const Index k = lambda_[term].rows();
+    MatrixXd own(k, k);
+    for (Index i = 0; i < k; ++i)
+      for (Index j = 0; j < k; ++j) own(i, j) = *inverse_at(at(term, level, i), at(term, level, j));
+    return sigma2_ * lambda_[term] * own * lambda_[term].transpose();
+  }
+
+  /// The quadratic form of a row at sigma = 1. @param x  in X's basis
+  [[nodiscard]] double form(const VectorXd& x, const std::vector<std::pair<std::int32_t, double>>& w) const {
+    VectorXd left = x;
+    for (const auto& [row, value] : w) left -= value * to_modes_.row(row).transpose();
+    return left.dot(phi_ * left) + modes_form(w);
+  }
+  [[nodiscard]] VectorXd basis_row(Index i) const { return basis_.row(i).transpose(); }
+  [[nodiscard]] VectorXd in_basis(const VectorXd& x) const {
+    return map_.transpose().triangularView<Eigen::Lower>().solve(x);
+  }
+
+  /// Lambda'z spread over the random effects.
+  void spread(std::size_t term, std::int32_t level, const VectorXd& z,
+              std::vector<std::pair<std::int32_t, double>>& w) const {
+    const VectorXd own = lambda_[term].transpose() * z;
+    for (Index c = 0; c < own.size(); ++c) w.emplace_back(at(term, level, c), own[c]);
+  }
+
+private:
+  [[nodiscard]] std::int32_t at(std::size_t term, std::int32_t level, Index column) const {
+    return static_cast<std::int32_t>(first_[term] + level * lambda_[term].rows() + column);
+  }
+
+  /// Entry of the inverse; null where the factor has none.
+  [[nodiscard]] const double* inverse_at(std::int32_t i, std::int32_t j) const {
+    const std::int32_t found = factor_.entry(i, j);
+    return found < 0 ? nullptr : inverse_.data() + found;
+  }
+
+  /// w'(W'W + I)^{-1}w.
+  [[nodiscard]] double modes_form(const std::vector<std::pair<std::int32_t, double>>& w) const {
+    double sum = 0;
+    for (std::size_t i = 0; i < w.size(); ++i)
+      for (std::size_t j = 0; j <= i; ++j) {
+        const double* entry = inverse_at(w[i].first, w[j].first);
+        if (entry == nullptr) return solved_form(w);
+        sum += (i == j ? 1 : 2) * *entry * w[i].second * w[j].second;
+      }
+    return sum;
+  }
+  /// The same as |L^{-1}w|^2: only columns on the way from w's to the root of the elimination tree take part.
+  [[nodiscard]] double solved_form(const std::vector<std::pair<std::int32_t, double>>& w) const {
+    const Sparse& l = factor_.l();
+    const std::int32_t *outer = l.outerIndexPtr(), *inner = l.innerIndexPtr();
+    std::vector<std::int32_t> reached;
+    for (const auto& entry : w)
+      for (std::int32_t j = factor_.place(entry.first);;) {
+        reached.push_back(j);
+        if (outer[j] + 1 == outer[j + 1]) break;
+        j = inner[outer[j] + 1];
+      }
+    std::sort(reached.begin(), reached.end());
+    reached.erase(std::unique(reached.begin(), reached.end()), reached.end());
+    const auto slot = [&](std::int32_t row) {
+      return std::lower_bound(reached.begin(), reached.end(), row) - reached.begin();
+    };
+    std::vector<double> value(reached.size(), 0.0);
+    for (const auto& [column, entry] : w) value[slot(factor_.place(column))] += entry;
+    double sum = 0;
+    for (std::size_t i = 0; i < reached.size(); ++i) {
+      const std::int32_t j = reached[i];
+      const double v = value[i] / l.valuePtr()[outer[j]];
+      sum += v * v;
+      auto to = static_cast<std::ptrdiff_t>(i);
+      for (std::int32_t e = outer[j] + 1; e < outer[j + 1]; ++e) {
+        while (reached[to] != inner[e]) ++to;  // all rows of a reached column are reached
+        value[to] -= l.valuePtr()[e] * v;
+      }
+    }
+    return sum;
+  }
+
+  std::shared_ptr<const ModelMatrices> model_;
+  double sigma2_;
+  Index q_ = 0;
+  std::vector<Index> first_;
+  std::vector<MatrixXd> lambda_;
+  SparseFactor factor_;
+  std::vector<double> inverse_;
+  MatrixXd basis_, map_, phi_, to_modes_;
+};
+
+JointCovariance::JointCovariance(const Fit& fit) : impl_(std::make_unique<Impl>(fit)) {}
+JointCovariance::JointCovariance(JointCovariance&&) noexcept = default;
+JointCovariance& JointCovariance::operator=(JointCovariance&&) noexcept = default;
+JointCovariance::~JointCovariance() = default;
+
+Eigen::MatrixXd JointCovariance::conditional(int term, std::int32_t level) const {
+  return impl_->conditional(static_cast<std::size_t>(term), level);
+}
+
+Eigen::MatrixXd JointCovariance::conditional_sd(int term) const {
+  const RandomTerm& of = impl_->model().random[static_cast<std::size_t>(term)];
+  MatrixXd sd(static_cast<Index>(of.levels.size()), of.z.cols());
+  for (Index l = 0; l < sd.rows(); ++l)
+    sd.row(l) = conditional(term, static_cast<std::int32_t>(l)).diagonal().cwiseMax(0).cwiseSqrt().transpose();
+  return sd;
+}
+
+double JointCovariance::variance(const Eigen::VectorXd& x, std::span<const RowEffect> effects) const {
+  std::vector<std::pair<std::int32_t, double>> w;
+  for (const RowEffect& effect : effects)
+    impl_->spread(static_cast<std::size_t>(effect.term), effect.level, effect.z, w);
+  return impl_->sigma2() * impl_->form(impl_->in_basis(x), w);
+}
+
+Eigen::VectorXd JointCovariance::leverages() const {
+  const ModelMatrices& m = impl_->model();
+  VectorXd h(m.y.size());
+  std::vector<std::pair<std::int32_t, double>> w;
+  for (Index i = 0; i < h.size(); ++i) {
+    w.clear();
+    for (std::size_t t = 0; t < m.random.size(); ++t)
+      impl_->spread(t, m.random[t].level_of_row[i], m.random[t].z.row(i).transpose(), w);
+    h[i] = impl_->form(impl_->basis_row(i), w);
+  }
+  return h;
+}
+
+}  // namespace batchlmm
