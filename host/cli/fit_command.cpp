@@ -9,6 +9,7 @@
 #include "host/cli/output.hpp"
 #include "host/inference/fit.hpp"
 #include "host/inference/fit_json.hpp"
+#include "host/inference/fit_tidy.hpp"
 #include "host/inference/small_sample.hpp"
 #include "host/inference/summary.hpp"
 
@@ -23,14 +24,41 @@ struct FitArguments {
   bool ranef = false;
   bool coef = false;
   bool json = false;
+  bool csv = false;
+  std::string conf;
+  std::vector<std::string> effects;
   std::string ddf = "none";
 };
 
+/// Which rows the tidy table has.
+FitTidyOptions tidy_options(const FitArguments& arguments) {
+  if (!arguments.csv && (!arguments.conf.empty() || !arguments.effects.empty()))
+    throw InputError(std::string(arguments.conf.empty() ? "--effects" : "--conf") +
+                     ": is about the table of --csv, found none");
+  FitTidyOptions options;
+  options.ran_vals = arguments.ranef;
+  if (!arguments.conf.empty()) options.confidence = probability("--conf", arguments.conf);
+  if (arguments.effects.empty()) return options;
+  options.fixed = options.ran_pars = options.ran_vals = false;
+  for (const std::string& name : split_lists("--effects", arguments.effects)) {
+    if (name == "fixed")
+      options.fixed = true;
+    else if (name == "ran_pars")
+      options.ran_pars = true;
+    else if (name == "ran_vals")
+      options.ran_vals = true;
+    else
+      throw InputError("--effects: expected fixed, ran_pars or ran_vals, found '" + name + "'");
+  }
+  return options;
+}
+
 std::string run_fit(const FitArguments& arguments) {
-  const std::optional<SmallSample> ddf =
-      arguments.ddf == "none" ? std::nullopt : std::optional(small_sample_of_name(arguments.ddf));
+  std::optional<SmallSample> ddf;
+  if (arguments.ddf != "none") ddf = small_sample_of_name(arguments.ddf);
   if (ddf == SmallSample::kenward_roger && arguments.ml)
     throw InputError("--ddf kenward-roger: expected a fit by REML, found --ml");
+  const FitTidyOptions tidy = tidy_options(arguments);
   const std::string formula = on_one_line(arguments.formula);
   parse_formula(formula);  // a slip in the formula shows before a large table is read
   const ModelSource source(arguments.input);
@@ -38,7 +66,12 @@ std::string run_fit(const FitArguments& arguments) {
   std::optional<SmallSampleTests> tests;
   if (ddf) tests.emplace(result, *ddf);
   const SmallSampleTests* used = tests ? &*tests : nullptr;
-  if (arguments.json) return fit_json(result, used);
+  if (arguments.csv) return tidy_csv(fit_tidy(result, tidy, used));
+  if (arguments.json) {
+    std::optional<JointCovariance> joint;
+    if (arguments.ranef) joint.emplace(result);
+    return fit_json(result, used, joint ? &*joint : nullptr);
+  }
   std::string text = summary_text(result, source.name(), used);
   if (arguments.ranef) text += "\nConditional modes (ranef):\n" + ranef_text(result);
   if (arguments.coef) text += "\nCoefficients per level (coef):\n" + coef_text(result);
@@ -61,7 +94,15 @@ Run add_fit_command(CLI::App& app) {
       ->option_text("M");
   command->add_flag("--ranef", arguments->ranef, "Print the conditional modes as well");
   command->add_flag("--coef", arguments->coef, "Print the coefficients per level as well");
-  command->add_flag("--json", arguments->json, "Print JSON in full precision");
+  CLI::Option* json = command->add_flag("--json", arguments->json,
+                                        "Print JSON in full precision; with --ranef the modes' standard errors");
+  command->add_flag("--csv", arguments->csv, "Print a tidy table: broom.mixed's tidy")->excludes(json);
+  command
+      ->add_option("--effects", arguments->effects,
+                   "Rows of --csv: fixed, ran_pars (both by default), ran_vals (by default with --ranef)")
+      ->allow_extra_args(false)
+      ->option_text("A,B,...");
+  command->add_option("--conf", arguments->conf, "Wald intervals in --csv, of this level (0.95)")->option_text("P");
   return [arguments] { return run_fit(*arguments); };
 }
 

@@ -53,13 +53,22 @@ void add_model_input(CLI::App& command, ModelInput& input) {
       ->option_text("[A=]sum,...");
 }
 
-ModelSource::ModelSource(const ModelInput& input) : options_(model_options(input)), table_(table_of(input)) {
+ModelSource::ModelSource(const ModelInput& input)
+    : factors_(split_lists("--factor", input.factors)), options_(model_options(input)), table_(table_of(input)) {
   for (const auto& choice : options_.contrasts) {
     if (table_.find(choice.first) == nullptr) {
       throw DataError("--contrasts: no column '" + choice.first + "' in " + input.data);
     }
   }
   name_ = input.data.substr(input.data.find_last_of('/') + 1);
+}
+
+Table ModelSource::read_other(const std::string& path) const {
+  Table table = read_table(path);
+  ReadOptions options;
+  for (const std::string& name : factors_)
+    if (table.find(name) != nullptr) options.factors.push_back(name);
+  return options.factors.empty() ? table : read_table(path, options);
 }
 
 std::shared_ptr<const ModelMatrices> ModelSource::matrices(const std::string& formula) const {

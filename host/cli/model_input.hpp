@@ -36,10 +36,15 @@ public:
   /// The hypotheses of the fixed-effects terms of a model that `matrices` made of the formula.
   [[nodiscard]] std::vector<TermHypothesis> hypotheses(const std::string& formula, const ModelMatrices& model,
                                                        TermTestType type) const;
+  /// Reads another file with columns of the same names; --factor holds for those that it has. @throws DataError
+  [[nodiscard]] Table read_other(const std::string& path) const;
+  [[nodiscard]] const Table& table() const { return table_; }
+  [[nodiscard]] const ModelOptions& options() const { return options_; }
   /// The data file's name without its folder.
   [[nodiscard]] const std::string& name() const { return name_; }
 
 private:
+  std::vector<std::string> factors_;
   ModelOptions options_;
   Table table_;
   std::string name_;

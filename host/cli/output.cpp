@@ -10,6 +10,8 @@
 
 #include "batchlmm/error.hpp"
 #include "host/cli/arguments.hpp"
+#include "host/data/write.hpp"
+#include "host/inference/tidy.hpp"
 
 namespace batchlmm::cli {
 
@@ -26,6 +28,12 @@ bool write_standard_output(const std::string& text) {
 }
 
 void warn(const std::string& message) { std::fprintf(stderr, "batchlmm: warning: %s\n", on_one_line(message).c_str()); }
+
+std::string put_table(const Table& table, const std::string& out) {
+  if (out.empty()) return table_csv(table);
+  write_table(out, table);
+  return {};
+}
 
 namespace {
 
@@ -50,9 +58,9 @@ void check_output_file(const std::string& path) {
   check_writable("--out", path);
 }
 
-void check_plot_file(const std::string& path) {
-  if (!path.ends_with(".svg")) throw OutputError("--plot: expected a file ending in .svg, found '" + path + "'");
-  check_writable("--plot", path);
+void check_plot_file(const std::string& path, const std::string& option) {
+  if (!path.ends_with(".svg")) throw OutputError(option + ": expected a file ending in .svg, found '" + path + "'");
+  check_writable(option, path);
 }
 
 }  // namespace batchlmm::cli

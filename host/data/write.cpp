@@ -108,6 +108,7 @@ std::shared_ptr<arrow::DataType> arrow_type(OutputType type) {
     case OutputType::int64:
       return arrow::int64();
     case OutputType::text:
+    case OutputType::factor:
       return arrow::utf8();
     case OutputType::float64:
       break;
@@ -141,6 +142,13 @@ arrow::Status append_to(arrow::ArrayBuilder& builder, const OutputValues& values
   if (const auto* text = std::get_if<std::span<const std::string>>(&values)) {
     for (const std::string& value : text->subspan(at, n))
       ARROW_RETURN_NOT_OK(static_cast<arrow::StringBuilder&>(builder).Append(value));
+    return arrow::Status::OK();
+  }
+  if (const auto* factor = std::get_if<FactorValues>(&values)) {
+    auto& texts = static_cast<arrow::StringBuilder&>(builder);
+    for (const std::int32_t code : factor->codes.subspan(at, n))
+      ARROW_RETURN_NOT_OK(code < 0 ? texts.AppendNull()
+                                   : texts.Append((*factor->levels)[static_cast<std::size_t>(code)]));
     return arrow::Status::OK();
   }
   auto& doubles = static_cast<arrow::DoubleBuilder&>(builder);
@@ -246,7 +254,7 @@ private:
 };
 
 static_assert(static_cast<std::size_t>(OutputType::int64) == 0 && static_cast<std::size_t>(OutputType::float64) == 1 &&
-                  static_cast<std::size_t>(OutputType::text) == 2,
+                  static_cast<std::size_t>(OutputType::text) == 2 && static_cast<std::size_t>(OutputType::factor) == 3,
               "the order of OutputType is that of OutputValues");
 
 TableWriter::TableWriter(std::string path, std::vector<OutputColumn> columns)
@@ -257,5 +265,20 @@ TableWriter::~TableWriter() = default;
 
 void TableWriter::append(std::span<const OutputValues> values) { impl_->append(values); }
 void TableWriter::close() { impl_->close(); }
+
+void write_table(const std::string& path, const Table& table) {
+  std::vector<OutputColumn> columns;
+  std::vector<OutputValues> values;
+  for (const Column& column : table.columns) {
+    columns.push_back({column.name, column.is_factor() ? OutputType::factor : OutputType::float64});
+    if (const auto* factor = std::get_if<Factor>(&column.data))
+      values.emplace_back(FactorValues{&factor->levels, factor->codes});
+    else
+      values.emplace_back(std::span<const double>(std::get<Numeric>(column.data)));
+  }
+  TableWriter writer(path, std::move(columns));
+  writer.append(values);
+  writer.close();
+}
 
 }  // namespace batchlmm

@@ -9,17 +9,27 @@
 #include <variant>
 #include <vector>
 
+#include "host/data/table.hpp"
+
 namespace batchlmm {
 
-enum class OutputType { int64, float64, text };
+enum class OutputType { int64, float64, text, factor };
 
 struct OutputColumn {
   std::string name;
   OutputType type = OutputType::float64;
 };
 
+/// Rows of a factor: written as the text of their levels, missing ones as missing values.
+struct FactorValues {
+  const std::vector<std::string>* levels = nullptr;
+  std::span<const std::int32_t> codes;  ///< -1 where missing
+  [[nodiscard]] std::size_t size() const { return codes.size(); }
+};
+
 /// Values of one column for some rows; the alternative must be that of the column's type.
-using OutputValues = std::variant<std::span<const std::int64_t>, std::span<const double>, std::span<const std::string>>;
+using OutputValues =
+    std::variant<std::span<const std::int64_t>, std::span<const double>, std::span<const std::string>, FactorValues>;
 
 /// Writes rows as they come, in the format of the path's ending: .parquet, .csv or .arrow.
 ///
@@ -54,5 +64,8 @@ private:
   class Impl;
   std::unique_ptr<Impl> impl_;
 };
+
+/// Writes a whole table. @throws OutputError
+void write_table(const std::string& path, const Table& table);
 
 }  // namespace batchlmm

@@ -32,7 +32,7 @@ Json tables_of(const std::vector<LevelTable>& tables) {
 
 }  // namespace
 
-std::string fit_json(const Fit& fit, const SmallSampleTests* tests) {
+std::string fit_json(const Fit& fit, const SmallSampleTests* tests, const JointCovariance* joint) {
   const ModelMatrices& model = *fit.model;
   Json json;
   json["formula"] = r_formula(model.formula);
@@ -79,6 +79,11 @@ std::string fit_json(const Fit& fit, const SmallSampleTests* tests) {
     if (fit.random[i].boundary) boundary_terms.push_back(term_label(term));
   }
   json["ranef"] = tables_of(conditional_modes(fit));
+  if (joint != nullptr) {
+    std::vector<Eigen::MatrixXd> sd;
+    for (std::size_t t = 0; t < model.random.size(); ++t) sd.push_back(joint->conditional_sd(static_cast<int>(t)));
+    for (const LevelTable& table : by_group(model, sd)) json["ranef"][table.group]["se"] = array_of_rows(table.values);
+  }
   json["coef"] = tables_of(level_coefficients(fit));
   json["scaled_residuals"] = residual_quantiles(fit);
   json["singular"] = fit.singular;

@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "host/inference/joint_covariance.hpp"
 #include "host/inference/small_sample.hpp"
 
 namespace batchlmm {
@@ -12,6 +13,7 @@ namespace batchlmm {
 /// to the same doubles; NaN is null. `ranef` and `coef` map a grouping factor to `{levels, terms, values}`, `values`
 /// being levels x terms.
 /// @param tests  not null: fixed effects have `df` and `p`, and `ddf` names the method
-std::string fit_json(const Fit& fit, const SmallSampleTests* tests = nullptr);
+/// @param joint  not null: `ranef` has the modes' conditional standard deviations, `se`, in the layout of `values`
+std::string fit_json(const Fit& fit, const SmallSampleTests* tests = nullptr, const JointCovariance* joint = nullptr);
 
 }  // namespace batchlmm

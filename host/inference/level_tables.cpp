@@ -11,23 +11,25 @@ Eigen::Index column_of(const std::vector<std::string>& columns, const std::strin
 
 }  // namespace
 
-std::vector<LevelTable> conditional_modes(const Fit& fit) {
+std::vector<LevelTable> by_group(const ModelMatrices& model, const std::vector<Eigen::MatrixXd>& values) {
   std::vector<LevelTable> tables;
-  const auto& terms = fit.model->random;
+  const auto& terms = model.random;
   for (std::size_t i = 0; i < terms.size(); ++i) {
     auto table = std::find_if(tables.begin(), tables.end(),
                               [&](const LevelTable& earlier) { return earlier.group == terms[i].group; });
     if (table == tables.end()) {
-      tables.push_back({terms[i].group, terms[i].levels, terms[i].names, fit.modes[i]});
+      tables.push_back({terms[i].group, terms[i].levels, terms[i].names, values[i]});
       continue;
     }
     table->columns.insert(table->columns.end(), terms[i].names.begin(), terms[i].names.end());
-    Eigen::MatrixXd both(table->values.rows(), table->values.cols() + fit.modes[i].cols());
-    both << table->values, fit.modes[i];
+    Eigen::MatrixXd both(table->values.rows(), table->values.cols() + values[i].cols());
+    both << table->values, values[i];
     table->values = std::move(both);
   }
   return tables;
 }
+
+std::vector<LevelTable> conditional_modes(const Fit& fit) { return by_group(*fit.model, fit.modes); }
 
 std::vector<LevelTable> level_coefficients(const Fit& fit) {
   std::vector<LevelTable> tables = conditional_modes(fit);

@@ -18,7 +18,10 @@ struct LevelTable {
   Eigen::MatrixXd values;  ///< levels x columns
 };
 
-/// The conditional modes, terms on one grouping factor side by side.
+/// Numbers of each term (levels x k), terms on one grouping factor side by side.
+std::vector<LevelTable> by_group(const ModelMatrices& model, const std::vector<Eigen::MatrixXd>& values);
+
+/// The conditional modes, likewise.
 std::vector<LevelTable> conditional_modes(const Fit& fit);
 
 /// Fixed effects plus conditional modes. A coefficient that only a random-effects term has counts as 0 among the fixed

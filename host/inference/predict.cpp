@@ -30,13 +30,14 @@ bool any(const std::vector<bool>& chosen) { return std::find(chosen.begin(), cho
 bool all(const std::vector<bool>& chosen) { return std::find(chosen.begin(), chosen.end(), false) == chosen.end(); }
 
 /// @throws ModelError naming them
-void check_new_levels(const RandomTerm& term, const NewTerm& rows, const std::string& how) {
+void check_new_levels(const RandomTerm& term, const NewTerm& rows) {
   if (rows.new_levels.empty()) return;
   std::string names;
   for (std::size_t i = 0; i < rows.new_levels.size() && i < 5; ++i)
     names += (i > 0 ? ", '" : "'") + rows.new_levels[i] + "'";
   if (rows.new_levels.size() > 5) names += ", ...";
-  throw ModelError("'" + term.group + "' has levels that the fit does not know: " + names + "; " + how);
+  throw ModelError("'" + term.group + "' has levels that the fit does not know: " + names +
+                   "; where they are allowed (--allow-new-levels) their modes are 0");
 }
 
 MatrixXd covariance_of(const Fit& fit, std::size_t term) {
@@ -68,7 +69,7 @@ Predictions predict(const Fit& fit, const NewRows& rows, const PredictOptions& o
     covariance.push_back(covariance_of(fit, t));
     if (!any(options.modes[t])) continue;
     conditional = true;
-    if (!options.allow_new_levels) check_new_levels(random[t], rows.terms[t], "allow new levels to predict them as 0");
+    if (!options.allow_new_levels) check_new_levels(random[t], rows.terms[t]);
     if (future && !all(options.modes[t]))
       throw ModelError("a prediction interval needs whole random-effects terms, found a part of (" + random[t].text +
                        ")");
@@ -127,8 +128,7 @@ MatrixXd simulate(const Fit& fit, const NewRows& rows, const SimulateOptions& op
   require_memory(8.0 * static_cast<double>(n) * static_cast<double>(count) * 2,
                  std::to_string(count) + " responses of " + std::to_string(n) + " rows");
   if (options.use_modes && !options.allow_new_levels)
-    for (std::size_t t = 0; t < random.size(); ++t)
-      check_new_levels(random[t], rows.terms[t], "allow new levels to give them modes of 0");
+    for (std::size_t t = 0; t < random.size(); ++t) check_new_levels(random[t], rows.terms[t]);
   MatrixXd y(n, static_cast<Index>(count));
   const VectorXd mean = rows.offset + rows.X * fit.beta;
   for (std::uint64_t r = 0; r < count; ++r) {

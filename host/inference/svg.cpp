@@ -9,6 +9,7 @@
 #include <limits>
 #include <stdexcept>
 #include <string_view>
+#include <unordered_set>
 
 #include "host/data/temporary_file.hpp"
 
@@ -23,6 +24,7 @@ constexpr std::size_t most_named_categories = 100;
 constexpr std::size_t longest_name = 32;
 /// Points that let others show through are drawn in so many turns: overlaps within a turn do not add up.
 constexpr std::size_t turns = 8;
+constexpr std::size_t many_points = 5000;
 
 struct Theme {
   std::string_view name, light, dark;
@@ -461,12 +463,18 @@ private:
   }
 
   [[nodiscard]] std::string draw(const Panel::Points& points, const Style& style, double x0, double y0) const {
-    // A dot is a line of no length with round ends.
+    // A dot is a line of no length with round ends. Of very many, those of one turn that hide each other are drawn
+    // once.
     const std::size_t groups = style.opacity < 1 ? turns : 1;
+    const bool very_many = points.x.size() > many_points;
     std::vector<std::string> d(groups);
+    std::vector<std::unordered_set<std::string>> drawn(groups);
+    const auto place = [&](double at) { return pixels(very_many ? std::round(2 * at) / 2 : at); };
     for (std::size_t i = 0; i < points.x.size(); ++i) {
       if (!std::isfinite(points.x[i]) || !std::isfinite(points.y[i])) continue;
-      d[i % groups] += "M" + pixels(x_at(points.x[i], x0)) + " " + pixels(y_at(points.y[i], y0)) + "h0";
+      std::string dot = "M" + place(x_at(points.x[i], x0)) + " " + place(y_at(points.y[i], y0)) + "h0";
+      if (very_many && !drawn[i % groups].insert(dot).second) continue;
+      d[i % groups] += dot;
     }
     Style dot = style;
     dot.width = 2 * style.radius;
