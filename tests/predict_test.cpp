@@ -336,6 +336,50 @@ TEST(JointCovarianceOf, CombinationsThatTheDataLackIsThatOfTheDenseEquations) {
     }
 }
 
+/// Some of a table's rows, as if they were all: factors keep the levels that occur alone.
+Table some_rows(const Table& table, const std::vector<std::size_t>& rows) {
+  Table out;
+  out.source = "some.csv";
+  out.rows = rows.size();
+  for (const Column& column : table.columns) {
+    if (const auto* factor = std::get_if<Factor>(&column.data)) {
+      out.columns.push_back({column.name, subset(*factor, rows)});
+      continue;
+    }
+    Numeric values;
+    for (const std::size_t row : rows) values.push_back(std::get<Numeric>(column.data)[row]);
+    out.columns.push_back({column.name, std::move(values)});
+  }
+  return out;
+}
+
+class Codings : public testing::TestWithParam<const char*> {};
+
+INSTANTIATE_TEST_SUITE_P(
+    Formulas, Codings,
+    testing::Values("log(frequency) ~ attitude:gender + I(scenario^2) + (1 | subject)",
+                    "frequency ~ 0 + factor(scenario) + scale(log(scenario), scale = FALSE) + (0 + attitude | subject)",
+                    "frequency ~ ordered(scenario) + offset(2 * scenario) + (1 | subject:attitude)",
+                    "frequency ~ poly(scenario, 2, raw = TRUE) * attitude + (1 | factor(scenario))",
+                    "frequency ~ poly(scenario, 5) + gender + (1 + attitude | scenario) + (1 | subject)",
+                    "frequency ~ scale(scenario) + log(scale(scenario) + 3) + (scale(scenario) || subject)",
+                    "frequency ~ 1 + (1 | gender/subject)", "frequency ~ 0 + (1 | subject)"));
+
+TEST_P(Codings, OfSomeRowsAreThoseOfTheFit) {
+  const Fitted model(GetParam(), read_table(data_folder + "/politeness.csv"), Method::reml);
+  const std::vector<std::size_t> rows = {0, 3, 5, 29, 30};  // two subjects, four scenarios
+  const Table some = some_rows(model.table, rows);
+
+  for (const char* re : {"all", "none"}) {
+    const Predictions own = model.own(model.options(re)), found = model.on(some, model.options(re));
+
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      EXPECT_NEAR(found.fit[i], own.fit[rows[i]], 1e-10 * (1 + std::abs(own.fit[rows[i]]))) << re << " " << i;
+      EXPECT_NEAR(found.se[i], own.se[rows[i]], 1e-9 * (1 + own.se[rows[i]])) << re << " " << i;
+    }
+  }
+}
+
 TEST(NewDataRows, MissingValuesGiveMissingPredictionsOnlyWhereTheyAreNeeded) {
   const Fitted model("Reaction ~ Days + (Days | Subject)", read_table(data_folder + "/sleepstudy.csv"), Method::reml);
   Table rows;

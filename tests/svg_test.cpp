@@ -233,6 +233,22 @@ TEST(Svg, ManyPointsTakeFewElementsAndFewBytes) {
   EXPECT_LT(count_of(text, "<path"), 20);
 }
 
+TEST(Svg, LongTitlesAreBrokenIntoLines) {
+  const std::string title = "frequency ~ attitude + gender + (1 | subject) + (1 | scenario) + offset(log(exposure))";
+
+  const std::string text = svg_text({title, "", {Panel(title)}, 1, 300});
+
+  EXPECT_EQ(fault_of_xml(text), "");
+  EXPECT_EQ(count_of(text, title), 1) << "whole in <title> alone";
+  // The first line of both, bold.
+  const std::size_t line = text.find("font-weight=\"600\">");
+  ASSERT_NE(line, std::string::npos);
+  const std::string first = text.substr(line + 18, text.find('<', line) - line - 18);
+  EXPECT_TRUE(title.starts_with(first)) << first;
+  EXPECT_LT(first.size(), 44U) << "half of an em a character, 350 pixels";
+  EXPECT_GT(first.size(), 15U);
+}
+
 TEST(Svg, TheSameFigureHasTheSameBytes) { EXPECT_EQ(svg_text(everything()), svg_text(everything())); }
 
 TEST(Svg, AConstantOrHugeValueStillMakesAnAxis) {

@@ -94,13 +94,14 @@ std::size_t decode(std::string_view text, char32_t& point) {
   return length;
 }
 
-/// An estimate for a sans-serif font, in ems.
+/// An estimate, in ems, for the wider ones of the sans-serif fonts.
 double em_width(char32_t point) {
-  constexpr std::u32string_view narrow = U"iIjl.,:;|!'`()[] -/ft", wide = U"mwMW@%";
+  constexpr std::u32string_view narrow = U"iIjl.,:;|!'` ", slim = U"()[]{}-/\\ftr\"°", wide = U"mwMW@%+~=<>×±−→";
   if (narrow.find(point) != std::u32string_view::npos) return 0.34;
+  if (slim.find(point) != std::u32string_view::npos) return 0.42;
   if (wide.find(point) != std::u32string_view::npos) return 0.9;
-  if (point >= U'A' && point <= U'Z') return 0.68;
-  return point < 0x1100 ? 0.57 : 1.0;
+  if (point >= U'A' && point <= U'Z') return 0.7;
+  return point < 0x1100 ? 0.62 : 1.0;
 }
 
 double text_width(const std::string& text, double size) {
@@ -111,6 +112,21 @@ double text_width(const std::string& text, double size) {
     ems += em_width(point);
   }
   return ems * size;
+}
+
+/// Lines no wider than `width` in bold, broken at blanks.
+std::vector<std::string> wrapped(const std::string& text, double width, double size) {
+  std::vector<std::string> lines;
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t blank = std::min(text.find(' ', at), text.size());
+    const std::string word = text.substr(at, blank - at);
+    if (!lines.empty() && 1.08 * text_width(lines.back() + " " + word, size) <= width)
+      lines.back() += " " + word;
+    else
+      lines.push_back(word);
+    at = blank + 1;
+  }
+  return lines;
 }
 
 /// So many code points at most, an ellipsis in place of the rest.
@@ -327,7 +343,8 @@ public:
     for (const std::string& label : y_ticks_.labels) left_ = std::max(left_, text_width(label, text_size));
     left_ += tick_length + 6 + (panel.y_label_.empty() ? 0 : line_height + 4);
     lay_out_legend();
-    top_ = (panel.title_.empty() ? 0 : line_height + 6) + legend_height_ + 6;
+    title_ = wrapped(panel.title_, width_, title_size);
+    top_ = (title_.empty() ? 0 : static_cast<double>(title_.size()) * line_height + 6) + legend_height_ + 6;
     bottom_ = tick_length + line_height + (panel.x_label_.empty() ? 0 : line_height + 2) + 2;
   }
 
@@ -347,11 +364,11 @@ public:
       std::visit([&](const auto& shape) { out += draw(shape, mark.style, x0, y0); }, mark.shape);
     out += "</g>\n";
     double head = y0 - top_;
-    if (!panel_.title_.empty()) {
+    for (const std::string& line : title_) {
       head += line_height;
-      out += text_element(x0, head, panel_.title_, title_size, Anchor::start, ink, R"( font-weight="600")");
-      head += 6;
+      out += text_element(x0, head, line, title_size, Anchor::start, ink, R"( font-weight="600")");
     }
+    if (!title_.empty()) head += 6;
     for (const Entry& entry : legend_) out += draw_entry(entry, x0 + entry.x, head + entry.row * line_height + 12);
     return out + "</g>\n";
   }
@@ -593,6 +610,7 @@ private:
   int number_;
   double width_, height_ = 0, left_ = 0, top_ = 0, bottom_ = 0, legend_height_ = 0;
   bool named_ = false;
+  std::vector<std::string> title_;
   std::pair<double, double> x_, y_;
   Ticks x_ticks_, y_ticks_;
   std::vector<Entry> legend_;
@@ -614,11 +632,10 @@ std::string svg_text(const Figure& figure) {
   }
   double width = 2 * page_margin + 8 + (static_cast<double>(used) - 1) * gap_between_panels;
   for (const double margin : left) width += margin + figure.panel_width;
-  const double head = figure.title.empty() ? 0 : figure_title_size + 14;
+  const std::vector<std::string> title = wrapped(figure.title, width - 2 * page_margin, figure_title_size);
+  const double head = title.empty() ? 0 : static_cast<double>(title.size()) * (figure_title_size + 5) + 9;
   double height = 2 * page_margin + head + (rows > 0 ? (static_cast<double>(rows) - 1) * gap_between_panels : 0);
   for (std::size_t r = 0; r < rows; ++r) height += top[r] + below[r];
-  if (!figure.title.empty())
-    width = std::max(width, 2 * page_margin + text_width(figure.title, figure_title_size) * 1.1);
   width = std::ceil(width);
   height = std::ceil(height);
 
@@ -631,9 +648,9 @@ std::string svg_text(const Figure& figure) {
   out += "<desc id=\"desc\">" + escaped(figure.description) + "</desc>\n";
   out += style_sheet();
   out += fmt::format("<rect width=\"100%\" height=\"100%\" {}/>\n", paint("fill", surface_color));
-  if (!figure.title.empty())
-    out += text_element(page_margin, page_margin + figure_title_size, figure.title, figure_title_size, Anchor::start,
-                        ink, R"( font-weight="600")");
+  for (std::size_t i = 0; i < title.size(); ++i)
+    out += text_element(page_margin, page_margin + figure_title_size + static_cast<double>(i) * (figure_title_size + 5),
+                        title[i], figure_title_size, Anchor::start, ink, R"( font-weight="600")");
   double y = page_margin + head;
   for (std::size_t r = 0; r < rows; ++r) {
     double x = page_margin;

@@ -1,5 +1,7 @@
 #include "host/model/new_data.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <unordered_map>
 #include <utility>
@@ -126,19 +128,18 @@ std::vector<std::vector<bool>> NewData::columns_named(const std::string& text) c
     std::vector<std::string> of_group;
     for (const RandomTerm& other : random)
       if (other.group == term.group_name) of_group.insert(of_group.end(), other.names.begin(), other.names.end());
-    std::vector<std::string> names;
+    const auto lacks = [&](const std::string& name) {
+      throw InputError(fmt::format("the model has no '{}' by '{}', which '{}' asks for{}", name, term.group_name, text,
+                                   nearest_name_hint(name, of_group, "coefficients")));
+    };
     for (const Variable& variable : term.effects.variables)
-      if (!frame_.has(variable.label))
-        throw InputError("the model has no '" + variable.label + "' by '" + term.group_name + "', which '" + text +
-                         "' asks for" + nearest_name_hint(variable.label, of_group, "coefficients"));
+      if (!frame_.has(variable.label)) lacks(variable.label);
     for (const std::string& name : term_matrix(term.effects, frame_, options_, "random-effects term").names) {
       bool found = false;
       for (std::size_t t = 0; t < random.size() && !found; ++t)
         for (std::size_t c = 0; c < random[t].names.size() && !found; ++c)
           if (random[t].group == term.group_name && random[t].names[c] == name) found = chosen[t][c] = true;
-      if (!found)
-        throw InputError("the model has no '" + name + "' by '" + term.group_name + "', which '" + text + "' asks for" +
-                         nearest_name_hint(name, of_group, "coefficients"));
+      if (!found) lacks(name);
     }
   }
   return chosen;
