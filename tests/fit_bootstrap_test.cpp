@@ -4,7 +4,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <boost/math/distributions/chi_squared.hpp>
+#include <boost/math/distributions/normal.hpp>
+#include <boost/math/distributions/students_t.hpp>
 #include <cmath>
+#include <random>
 
 #include "batchlmm/error.hpp"
 #include "host/data/read.hpp"
@@ -213,6 +218,88 @@ TEST(FitBootstrap, ResampledReplicatesAreThoseOfAnImplementationInR) {
       EXPECT_NEAR(q.intervals[0].high, values[3], 5 * more * q.intervals[0].high_error + (values[3] == 1 ? 0.05 : 1e-6))
           << what;
     }
+  }
+}
+
+/// g groups of m rows: a random intercept of standard deviation tau, errors of sigma 1, mean 10.
+std::shared_ptr<ModelMatrices> one_way(int g, int m, double tau, std::uint64_t seed) {
+  auto out = std::make_shared<ModelMatrices>();
+  const Index n = static_cast<Index>(g) * m;
+  out->formula = "y ~ 1 + (1 | g)";
+  out->response = "y";
+  out->offset = Eigen::VectorXd::Zero(n);
+  out->X = Eigen::MatrixXd::Ones(n, 1);
+  out->x_names = {"(Intercept)"};
+  RandomTerm& term = out->random.emplace_back();
+  term.group = "g";
+  term.names = {"(Intercept)"};
+  term.text = "1 | g";
+  term.z = Eigen::MatrixXd::Ones(n, 1);
+  std::mt19937_64 rng(seed);
+  std::normal_distribution<double> normal;
+  out->y.resize(n);
+  for (int j = 0; j < g; ++j) {
+    term.levels.push_back(std::to_string(j));
+    const double b = tau * normal(rng);
+    for (int i = 0; i < m; ++i) {
+      term.level_of_row.push_back(j);
+      out->rows.push_back(static_cast<std::size_t>(j * m + i));
+      out->y[j * m + i] = 10 + b + normal(rng);
+    }
+  }
+  return out;
+}
+
+TEST(FitBootstrap, StudentizedIntervalsAreTheExactOnesOfABalancedLayout) {
+  // The replicates' (mean* - mean) / se* are t of g - 1 degrees: the exact interval, from any tier and any way to draw
+  // normal responses.
+  const auto model = one_way(7, 6, 3, 4);
+  const Fit f = fit(model, Method::reml);
+  const boost::math::students_t t(6);
+  const double half = boost::math::quantile(t, 0.975) * std::sqrt(f.vcov(0, 0));
+  for (const Tier tier : {Tier::symmetry, Tier::streaming, Tier::large}) {
+    FitBootstrapOptions options;
+    options.tier = tier;
+    options.replicates = (tier == Tier::large ? 4000 : 40'000) / thinned;
+    options.intervals = {IntervalKind::studentized};
+    options.contrasts = {"2 * `(Intercept)`"};
+
+    const FitBootstrap b = bootstrap_fit(model, Method::reml, options);
+
+    const Interval& mean = interval(b, "(Intercept)", IntervalKind::studentized);
+    EXPECT_NEAR(mean.low, f.beta[0] - half, 5 * mean.low_error);
+    EXPECT_NEAR(mean.high, f.beta[0] + half, 5 * mean.high_error);
+    EXPECT_LT(mean.low_error, 0.1 * half);
+    const Interval& twice = interval(b, "2 * `(Intercept)`", IntervalKind::studentized);
+    EXPECT_NEAR(twice.low, 2 * mean.low, 1e-9);
+    EXPECT_EQ(interval(b, "sigma", IntervalKind::studentized).missing,
+              "only fixed effects and contrasts have standard errors");
+  }
+}
+
+TEST(FitBootstrap, StudentizedReplicatesHaveTheStandardErrorsOfTheirRefits) {
+  // Residual replicates, drawn again and fitted one by one.
+  const auto model = sleepstudy();
+  FitBootstrapOptions options;
+  options.type = BootstrapType::residual;
+  options.replicates = 39;
+  options.intervals = {IntervalKind::studentized};
+
+  const FitBootstrap b = bootstrap_fit(model, Method::reml, options);
+
+  const ResponseResampler resampler(b.fit, BootstrapType::residual, {}, options.seed);
+  for (const Index c : {Index{0}, Index{1}}) {
+    std::vector<double> t;
+    for (std::uint64_t r = 0; r < 39; ++r) {
+      auto refitted = std::make_shared<ModelMatrices>(*model);
+      resampler.draw(r, {refitted->y.data(), 180});
+      const Fit f = fit(refitted, Method::reml);
+      t.push_back((f.beta[c] - b.fit.beta[c]) / std::sqrt(f.vcov(c, c)));
+    }
+    const double se = std::sqrt(b.fit.vcov(c, c));
+    const Interval& found = interval(b, model->x_names[static_cast<std::size_t>(c)], IntervalKind::studentized);
+    EXPECT_NEAR(found.low, b.fit.beta[c] - se * *std::max_element(t.begin(), t.end()), 1e-4 * se);
+    EXPECT_NEAR(found.high, b.fit.beta[c] - se * *std::min_element(t.begin(), t.end()), 1e-4 * se);
   }
 }
 

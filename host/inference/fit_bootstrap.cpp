@@ -29,6 +29,18 @@ constexpr double singular_theta = 1e-4;
 
 Method method_of(const Model& model) { return model.shape().reml ? Method::reml : Method::ml; }
 
+/// The quantities that have standard errors in every replicate: linear combinations of the fixed effects.
+std::vector<std::size_t> with_standard_errors(const BootstrapQuantities& quantities) {
+  std::vector<std::size_t> out;
+  for (std::size_t q = 0; q < quantities.list().size(); ++q)
+    if (quantities.list()[q].contrast.size() > 0) out.push_back(q);
+  return out;
+}
+
+bool wants(const FitBootstrapOptions& options, IntervalKind kind) {
+  return std::find(options.intervals.begin(), options.intervals.end(), kind) != options.intervals.end();
+}
+
 /// Takes replicates as they come, a block at a time and in order.
 class Collector {
 public:
@@ -36,10 +48,12 @@ public:
       : fit_(fit), quantities_(quantities) {
     const auto columns = static_cast<Index>(quantities.list().size());
     const auto count = static_cast<double>(options.replicates);
-    // The values, and one of their columns thrice while its intervals are computed.
-    require_memory(8 * count * (static_cast<double>(columns) + 3),
+    // The values, their standard errors, and one of their columns thrice while its intervals are computed.
+    require_memory(8 * count * (2 * static_cast<double>(columns) + 3),
                    fmt::format("{} replicates of {} quantities", options.replicates, columns));
     values_.resize(static_cast<Index>(options.replicates), columns);
+    if (wants(options, IntervalKind::studentized)) contrasts_ = with_standard_errors(quantities);
+    errors_.resize(static_cast<Index>(options.replicates), static_cast<Index>(contrasts_.size()));
     singular_by_term_.assign(fit.random.size(), 0);
     if (options.out.empty()) return;
     std::vector<OutputColumn> out{{"replicate", OutputType::int64},
@@ -57,9 +71,14 @@ public:
     writer_.emplace(options.out, std::move(out));
   }
 
-  /// @param rows  of all replicates; those that are not used hold anything
-  void add(std::uint64_t first, std::span<const Status> status, std::span<const double> criterion,
-           ParameterRows& rows) {
+  /// Quantities whose standard errors are wanted.
+  [[nodiscard]] const std::vector<std::size_t>& contrasts() const { return contrasts_; }
+  [[nodiscard]] const VectorXd& contrast(std::size_t i) const { return quantities_.list()[contrasts_[i]].contrast; }
+
+  /// @param rows    of all replicates; those that are not used hold anything
+  /// @param errors  standard errors of `contrasts`: replicates x contrasts
+  void add(std::uint64_t first, std::span<const Status> status, std::span<const double> criterion, ParameterRows& rows,
+           const MatrixXd& errors) {
     const auto n = static_cast<Index>(status.size());
     for (Index i = 0; i < n; ++i)
       if (!is_used(status[static_cast<std::size_t>(i)])) {
@@ -72,7 +91,8 @@ public:
       const Status s = status[static_cast<std::size_t>(i)];
       ++status_[static_cast<std::size_t>(s)];
       if (!is_used(s)) continue;
-      values_.row(used_++) = values.row(i);
+      values_.row(used_) = values.row(i);
+      errors_.row(used_++) = errors.row(i);
       bool any = false;
       Index at = 0;
       for (std::size_t t = 0; t < fit_.random.size(); ++t) {
@@ -97,8 +117,11 @@ public:
     result.singular = singular_;
     result.singular_by_term = singular_by_term_;
     if (used_ < values_.rows()) values_.conservativeResize(used_, Eigen::NoChange);
+    if (used_ < errors_.rows()) errors_.conservativeResize(used_, Eigen::NoChange);
     result.replicates = std::move(values_);
   }
+  /// Of `contrasts` in the used replicates.
+  [[nodiscard]] const MatrixXd& standard_errors() const { return errors_; }
 
 private:
   [[nodiscard]] bool is_extra(std::size_t q) const {
@@ -126,7 +149,8 @@ private:
 
   const Fit& fit_;
   const BootstrapQuantities& quantities_;
-  MatrixXd values_;
+  MatrixXd values_, errors_;
+  std::vector<std::size_t> contrasts_;
   Index used_ = 0;
   std::uint64_t replicates_ = 0, singular_ = 0;
   std::array<std::uint64_t, status_count> status_{};
@@ -167,6 +191,30 @@ void to_user(const Model& model, const Fit& fit, const ReplicateBlock& block, Pa
   }
 }
 
+/// Standard errors of the collector's contrasts, from each replicate's own covariance of the fixed effects.
+/// @param rows  filled by `to_user`
+MatrixXd standard_errors(const Model& model, const ReplicateBlock& block, const ParameterRows& rows,
+                         const Collector& collector) {
+  const Index n = rows.sigma.size(), p = rows.beta.cols(), packed = p * (p + 1) / 2;
+  MatrixXd out(n, static_cast<Index>(collector.contrasts().size()));
+  VectorXd solved(p);
+  for (Index c = 0; c < out.cols(); ++c) {
+    // In X's gauge; LL' = X'V^{-1}X at sigma = 1.
+    const VectorXd contrast = model.x_gauge().map.transpose().triangularView<Eigen::Lower>().solve(
+        collector.contrast(static_cast<std::size_t>(c)));
+    for (Index i = 0; i < n; ++i) {
+      const double* l = block.x_factor_null.data() + i * packed;
+      for (Index a = 0; a < p; ++a) {
+        double left = contrast[a];
+        for (Index b = 0; b < a; ++b) left -= *l++ * solved[b];
+        solved[a] = left / *l++;
+      }
+      out(i, c) = rows.sigma[i] * solved.norm();
+    }
+  }
+  return out;
+}
+
 void collect_fits(std::uint64_t first, std::span<const BatchFit> fits, Collector& collector) {
   const auto n = static_cast<Index>(fits.size());
   if (n == 0) return;
@@ -174,15 +222,20 @@ void collect_fits(std::uint64_t first, std::span<const BatchFit> fits, Collector
   rows.resize(n, fits.front().beta.size(), fits.front().theta.size());
   std::vector<Status> status;
   std::vector<double> criterion;
+  MatrixXd errors(n, static_cast<Index>(collector.contrasts().size()));
   for (Index i = 0; i < n; ++i) {
     const BatchFit& fit = fits[static_cast<std::size_t>(i)];
+    for (Index c = 0; c < errors.cols() && is_used(fit.status); ++c) {
+      const VectorXd& contrast = collector.contrast(static_cast<std::size_t>(c));
+      errors(i, c) = std::sqrt(contrast.dot(fit.vcov * contrast));
+    }
     rows.beta.row(i) = fit.beta.transpose();
     rows.theta.row(i) = fit.theta.transpose();
     rows.sigma[i] = fit.sigma;
     status.push_back(fit.status);
     criterion.push_back(fit.criterion);
   }
-  collector.add(first, status, criterion, rows);
+  collector.add(first, status, criterion, rows, errors);
 }
 
 void run_parametric(const Model& model, const FitBootstrapOptions& options, Collector& collector,
@@ -212,7 +265,7 @@ void run_parametric(const Model& model, const FitBootstrapOptions& options, Coll
   ParameterRows rows;
   run.collect = [&](const ReplicateBlock& block) {
     to_user(model, fit, block, rows);
-    collector.add(block.first, block.status, block.deviance_null, rows);
+    collector.add(block.first, block.status, block.deviance_null, rows, standard_errors(model, block, rows, collector));
   };
   result.stopped = bootstrap.run(run).stopped;
 }
@@ -421,10 +474,7 @@ FitBootstrap bootstrap_fit(const Model& model, const FitBootstrapOptions& option
 
   std::unique_ptr<Acceleration> acceleration;
   MatrixXd gradient, influence;
-  const auto wants = [&](IntervalKind kind) {
-    return std::find(options.intervals.begin(), options.intervals.end(), kind) != options.intervals.end();
-  };
-  if (wants(IntervalKind::bca)) {
+  if (wants(options, IntervalKind::bca)) {
     acceleration = std::make_unique<Acceleration>(fit);
     gradient = gradients(fit, quantities, acceleration->gamma());
     // Resampled data has the influence of what is drawn independently; where that is neither rows nor clusters that the
@@ -468,9 +518,21 @@ FitBootstrap bootstrap_fit(const Model& model, const FitBootstrapOptions& option
         case IntervalKind::normal:
           interval = normal_interval(sample, out.estimate, options.level);
           break;
-        case IntervalKind::studentized:
-          interval.missing = "only fixed effects and contrasts have standard errors";
+        case IntervalKind::studentized: {
+          const auto at = std::find(collector.contrasts().begin(), collector.contrasts().end(), q);
+          if (at == collector.contrasts().end()) {
+            interval.missing = "only fixed effects and contrasts have standard errors";
+            break;
+          }
+          const auto errors = collector.standard_errors().col(at - collector.contrasts().begin());
+          std::vector<double> studentized(replicates.size());
+          for (std::size_t i = 0; i < studentized.size(); ++i)
+            studentized[i] = (replicates[i] - out.estimate) / errors[static_cast<Index>(i)];
+          const VectorXd& contrast = out.quantity.contrast;
+          interval = studentized_interval(ReplicateSample(std::move(studentized)), out.estimate,
+                                          std::sqrt(contrast.dot(fit.vcov * contrast)), options.level);
           break;
+        }
         case IntervalKind::bca:
           interval = bca_interval(sample, out.estimate, out.acceleration, options.level);
           break;
