@@ -5,10 +5,12 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <boost/math/distributions/chi_squared.hpp>
 #include <boost/math/distributions/normal.hpp>
 #include <boost/math/distributions/students_t.hpp>
 #include <cmath>
+#include <map>
 #include <random>
 
 #include "batchlmm/error.hpp"
@@ -457,6 +459,94 @@ TEST(FitBootstrap, PredictsNothingFromTiers) {
     const double error = a.quantities[q].std_error * std::sqrt(2.0 / static_cast<double>(a.used));
     EXPECT_NEAR(a.quantities[q].bias, b.quantities[q].bias, 5 * error) << a.quantities[q].quantity.label;
   }
+}
+
+/// What each kind of 95 % interval covers in a balanced one-way layout by REML, with very many replicates: the mean is
+/// a t of g - 1 degrees, sigma^2 a chi-square of g (m - 1) over them, and so are their replicates.
+struct ExactCoverage {
+  double mean = 0, sigma = 0;
+};
+ExactCoverage exact_coverage(IntervalKind kind, int g, int m) {
+  const boost::math::normal normal;
+  const double nu = g * (m - 1.0), level = 0.95, z = boost::math::quantile(normal, 0.975);
+  const boost::math::students_t t(g - 1.0);
+  const boost::math::chi_squared chi(nu);
+  const auto quantile = [&](double p) { return std::sqrt(boost::math::quantile(chi, p) / nu); };
+  // P(low <= sigma / estimate <= high)
+  const auto between = [&](double low, double high) {
+    return boost::math::cdf(chi, nu / (low * low)) - boost::math::cdf(chi, nu / (high * high));
+  };
+  ExactCoverage out;
+  out.mean = kind == IntervalKind::studentized ? level : 2 * boost::math::cdf(t, z) - 1;
+  const double low = quantile(0.025), high = quantile(0.975);
+  switch (kind) {
+    case IntervalKind::percentile:
+      out.sigma = between(low, high);
+      break;
+    case IntervalKind::basic:
+      out.sigma = between(2 - high, 2 - low);
+      break;
+    case IntervalKind::normal: {
+      const double mean = std::sqrt(2 / nu) * std::exp(std::lgamma(0.5 * (nu + 1)) - std::lgamma(0.5 * nu));
+      const double sd = std::sqrt(1 - mean * mean);
+      out.sigma = between(2 - mean - z * sd, 2 - mean + z * sd);
+      break;
+    }
+    case IntervalKind::bca: {
+      const double z0 = boost::math::quantile(normal, boost::math::cdf(chi, nu)), a = std::sqrt(8 / nu) / 6;
+      const auto adjusted = [&](double side) {
+        return boost::math::cdf(normal, z0 + (z0 + side * z) / (1 - a * (z0 + side * z)));
+      };
+      out.sigma = between(quantile(adjusted(-1)), quantile(adjusted(1)));
+      break;
+    }
+    case IntervalKind::shortest: {
+      double best = 1e-4;
+      for (double p = 1e-4; p < 0.05; p += 1e-4)
+        if (quantile(p + level) - quantile(p) < quantile(best + level) - quantile(best)) best = p;
+      out.sigma = between(quantile(best), quantile(best + level));
+      break;
+    }
+    case IntervalKind::studentized:
+      break;
+  }
+  return out;
+}
+
+TEST(FitBootstrap, IntervalsCoverTheTruthAsOftenAsTheoryHasIt) {
+  // Arrange: tau far from 0, so that no estimate is on the boundary.
+  const int g = 6, m = 5, sets = 600 / static_cast<int>(thinned);
+  FitBootstrapOptions options;
+  options.replicates = 599;
+  options.intervals = all_kinds;
+  options.threads = 1;
+  std::map<IntervalKind, std::array<int, 2>> covered;
+
+  // Act
+  for (int s = 0; s < sets; ++s) {
+    options.seed = static_cast<std::uint64_t>(s) + 1;
+    const FitBootstrap b = bootstrap_fit(one_way(g, m, 4, static_cast<std::uint64_t>(s) + 100), Method::reml, options);
+    ASSERT_FALSE(b.fit.singular);
+    for (const IntervalKind kind : all_kinds) {
+      const Interval &mean = interval(b, "(Intercept)", kind), &sigma = interval(b, "sigma", kind);
+      covered[kind][0] += mean.low <= 10 && 10 <= mean.high ? 1 : 0;
+      covered[kind][1] += sigma.low <= 1 && 1 <= sigma.high ? 1 : 0;
+    }
+  }
+
+  // Assert: 4.5 binomial standard deviations, and 0.004 for 599 replicates in place of very many.
+  for (const IntervalKind kind : all_kinds) {
+    const ExactCoverage exact = exact_coverage(kind, g, m);
+    const auto near = [&](int count, double share) {
+      EXPECT_NEAR(count / static_cast<double>(sets), share, 4.5 * std::sqrt(share * (1 - share) / sets) + 0.004)
+          << interval_kind_name(kind);
+    };
+    near(covered[kind][0], exact.mean);
+    if (kind != IntervalKind::studentized) near(covered[kind][1], exact.sigma);
+  }
+  // The bounds tell them apart: normal quantiles where t is right, and basic intervals of a skew sigma.
+  EXPECT_LT(exact_coverage(IntervalKind::percentile, g, m).mean, 0.9);
+  EXPECT_EQ(exact_coverage(IntervalKind::studentized, g, m).mean, 0.95);
 }
 
 }  // namespace
