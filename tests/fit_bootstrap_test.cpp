@@ -418,6 +418,28 @@ TEST(FitBootstrap, CountsSingularAndFailedReplicates) {
   EXPECT_EQ(b.singular, singular);
 }
 
+TEST(FitBootstrap, AVarianceOfZeroHasNoCorrelation) {
+  const auto model = matrices("frequency ~ attitude + gender + (attitude|subject)", "politeness.csv");
+  for (const BootstrapType type : {BootstrapType::parametric, BootstrapType::cases}) {
+    FitBootstrapOptions options;
+    options.type = type;
+    options.replicates = 2000 / thinned;
+
+    const FitBootstrap b = bootstrap_fit(model, Method::reml, options);
+
+    int zeros = 0;
+    for (Index i = 0; i < b.replicates.rows(); ++i) {
+      const bool zero = b.replicates(i, 0) == 0 || b.replicates(i, 2) == 0;
+      zeros += zero ? 1 : 0;
+      EXPECT_EQ(std::isnan(b.replicates(i, 1)), zero);
+      for (const Index sd : {Index{0}, Index{2}})
+        EXPECT_TRUE(b.replicates(i, sd) == 0 || b.replicates(i, sd) > 1e-7 * b.replicates(i, 3));
+    }
+    EXPECT_GT(zeros, 0);
+    EXPECT_EQ(quantity(b, "cor_attitudepol.(Intercept)|subject").used, b.used - static_cast<std::uint64_t>(zeros));
+  }
+}
+
 TEST(FitBootstrap, FilesHoldEveryReplicate) {
   const testing::TemporaryFolder folder;
   const std::string path = folder / "replicates.csv";

@@ -135,7 +135,7 @@ Interval percentile_interval(const ReplicateSample& sample, double level) {
 }
 
 Interval basic_interval(const ReplicateSample& sample, double estimate, double level) {
-  const Interval p = percentile_interval(sample, level);
+  Interval p = percentile_interval(sample, level);
   if (!p.missing.empty()) return p;
   return {2 * estimate - p.high, 2 * estimate - p.low, p.high_error, p.low_error, {}};
 }
@@ -153,7 +153,7 @@ Interval normal_interval(const ReplicateSample& sample, double estimate, double 
 }
 
 Interval studentized_interval(const ReplicateSample& studentized, double estimate, double se, double level) {
-  const Interval p = percentile_interval(studentized, level);
+  Interval p = percentile_interval(studentized, level);
   if (!p.missing.empty()) return p;
   return {estimate - se * p.high, estimate - se * p.low, se * p.high_error, se * p.low_error, {}};
 }

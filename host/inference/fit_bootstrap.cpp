@@ -55,6 +55,8 @@ public:
     if (wants(options, IntervalKind::studentized)) contrasts_ = with_standard_errors(quantities);
     errors_.resize(static_cast<Index>(options.replicates), static_cast<Index>(contrasts_.size()));
     singular_by_term_.assign(fit.random.size(), 0);
+    for (const RandomTerm& term : fit.model->random)
+      scale_.emplace_back((term.z.colwise().norm() / std::sqrt(static_cast<double>(term.z.rows()))).transpose());
     if (options.out.empty()) return;
     std::vector<OutputColumn> out{{"replicate", OutputType::int64},
                                   {"status", OutputType::text},
@@ -86,6 +88,7 @@ public:
         rows.theta.row(i).setConstant(not_a_number);
         rows.sigma[i] = not_a_number;
       }
+    for (Index i = 0; i < n; ++i) clean(rows, i);
     const MatrixXd values = quantities_.values(rows);
     for (Index i = 0; i < n; ++i) {
       const Status s = status[static_cast<std::size_t>(i)];
@@ -124,6 +127,25 @@ public:
   [[nodiscard]] const MatrixXd& standard_errors() const { return errors_; }
 
 private:
+  /// A standard deviation that is 0 but for rounding is 0: its correlations have no value.
+  void clean(ParameterRows& rows, Index replicate) const {
+    constexpr double negligible = 1e-7;  // beside sigma, for a typical row
+    Index first = 0;
+    for (std::size_t t = 0; t < fit_.random.size(); ++t) {
+      const Index k = fit_.random[t].lambda.rows();
+      const auto at = [&](Index row, Index column) {
+        return first + column * k - column * (column - 1) / 2 + row - column;
+      };
+      for (Index row = 0; row < k; ++row) {
+        double squares = 0;
+        for (Index c = 0; c <= row; ++c)
+          squares += rows.theta(replicate, at(row, c)) * rows.theta(replicate, at(row, c));
+        if (!(std::sqrt(squares) * scale_[t][row] < negligible)) continue;  // NaN stays
+        for (Index c = 0; c <= row; ++c) rows.theta(replicate, at(row, c)) = 0;
+      }
+      first += k * (k + 1) / 2;
+    }
+  }
   [[nodiscard]] bool is_extra(std::size_t q) const {
     const std::string& effect = quantities_.list()[q].effect;
     return effect == "contrast" || effect == "expression";
@@ -152,6 +174,7 @@ private:
   MatrixXd values_, errors_;
   std::vector<std::size_t> contrasts_;
   Index used_ = 0;
+  std::vector<VectorXd> scale_;  ///< per term: root mean squares of z's columns
   std::uint64_t replicates_ = 0, singular_ = 0;
   std::array<std::uint64_t, status_count> status_{};
   std::vector<std::uint64_t> singular_by_term_;

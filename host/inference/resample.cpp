@@ -68,7 +68,8 @@ double weight(ResampleOptions::WildWeights weights, double u) {
       return u < 0.5 ? -1 : 1;
     case Weights::webb: {
       const int i = std::min(5, static_cast<int>(6 * u));
-      return (i % 2 == 0 ? -1 : 1) * std::sqrt(0.5 * (1 + i / 2));
+      const int half_squares = 1 + i / 2;
+      return (i % 2 == 0 ? -1 : 1) * std::sqrt(0.5 * half_squares);
     }
     case Weights::normal:
       break;
@@ -368,6 +369,7 @@ void CaseResampler::add_stage(int term, const std::string& name) {
   std::map<std::vector<std::int32_t>, std::int32_t> strata;
   for (const std::vector<int>& rows : stage.units.rows) {
     std::vector<std::int32_t> key;
+    key.reserve(around.size());
     for (const auto* levels : around) key.push_back((*levels)[static_cast<std::size_t>(rows.front())]);
     stage.stratum.push_back(strata.emplace(std::move(key), static_cast<std::int32_t>(strata.size())).first->second);
   }
@@ -435,6 +437,7 @@ CaseResampler::CaseResampler(const Fit& fit, const std::vector<std::string>& cas
     if (same_factor_[t] >= 0 || inside_[t] < 0) continue;
     for (const std::vector<int>& unit : stages_[static_cast<std::size_t>(inside_[t])].units.rows) {
       std::vector<std::int32_t> levels;
+      levels.reserve(unit.size());
       for (const int row : unit) levels.push_back(m.random[t].level_of_row[static_cast<std::size_t>(row)]);
       std::sort(levels.begin(), levels.end());
       levels.erase(std::unique(levels.begin(), levels.end()), levels.end());
@@ -517,6 +520,7 @@ std::shared_ptr<const ModelMatrices> CaseResampler::draw(std::uint64_t replicate
   out->y.resize(n);
   out->offset.resize(n);
   out->X.resize(n, m.X.cols());
+  out->rows.reserve(rows.size());
   for (Index i = 0; i < n; ++i) {
     const int from = rows[static_cast<std::size_t>(i)];
     out->y[i] = m.y[from];
