@@ -132,6 +132,9 @@ TEST_F(CliBootstrap, RefusesInOneLine) {
       "the grouping factors plate, sample are crossed; expected --case with the one whose levels are drawn");
   expect_contains(refused({"bootstrap", crossed, penicillin, "--type", "wild"}), "are crossed");
   expect_contains(refused({"bootstrap", crossed, penicillin, "--type", "block"}), "expected one grouping factor");
+  const std::string slopes_of_attitude = "frequency ~ attitude + gender + (attitude|subject)";
+  expect_contains(refused({"bootstrap", slopes_of_attitude, politeness, "--type", "block", "--reb-type", "2"}),
+                  "replicates have a variance of 0, which has no logarithm; expected --reb-type 0 or 1");
   good({"bootstrap", crossed, penicillin, "--type", "case", "--case", "plate", "--replicates", "50"});
 }
 

@@ -418,6 +418,41 @@ TEST(FitBootstrap, CountsSingularAndFailedReplicates) {
   EXPECT_EQ(b.singular, singular);
 }
 
+TEST(FitBootstrap, BlocksOfTypeTwoHaveNoBiasAndVariancesApart) {
+  FitBootstrapOptions options;
+  options.type = BootstrapType::block;
+  options.replicates = 999;
+  options.theta = true;
+  options.contrasts = {"2 * `(Intercept)`"};
+  options.expressions = {"v = sigma^2"};
+  const auto model = one_way(12, 6, 2, 7);
+  const FitBootstrap plain = bootstrap_fit(model, Method::reml, options);
+  options.resample.reb_type = 2;
+
+  const FitBootstrap b = bootstrap_fit(model, Method::reml, options);
+
+  const auto column = [](const FitBootstrap& of, Index c) { return of.replicates.col(c).array(); };  // sd, sigma, mean
+  EXPECT_NEAR(quantity(b, "(Intercept)").bias, 0, 1e-10);
+  EXPECT_NEAR(quantity(b, "2 * `(Intercept)`").bias, 0, 1e-10);
+  EXPECT_NEAR(quantity(b, "v").bias, 0, 1e-10);
+  EXPECT_NEAR(quantity(b, "(Intercept)").std_error, quantity(plain, "(Intercept)").std_error, 1e-10);
+  EXPECT_GT(std::abs(quantity(plain, "v").bias), 1e-3);
+  EXPECT_NEAR(column(b, 0).square().mean(), std::pow(b.quantities[0].estimate, 2), 1e-9);
+  const auto logarithms = [&](const FitBootstrap& of) {
+    Eigen::MatrixXd s(of.replicates.rows(), 2);
+    s.col(0) = 2 * column(of, 0).log();
+    s.col(1) = 2 * column(of, 1).log();
+    const Eigen::MatrixXd centered = s.rowwise() - s.colwise().mean();
+    return Eigen::MatrixXd(centered.transpose() * centered / static_cast<double>(s.rows() - 1));
+  };
+  const Eigen::MatrixXd before = logarithms(plain), after = logarithms(b);
+  EXPECT_NEAR(after(0, 1), 0, 1e-10);
+  EXPECT_GT(std::abs(before(0, 1)), 1e-4);
+  EXPECT_NEAR(after(0, 0), before(0, 0), 1e-9);
+  EXPECT_NEAR(after(1, 1), before(1, 1), 1e-9);
+  EXPECT_LT((column(b, 3) * column(b, 1) - column(b, 0)).abs().maxCoeff(), 1e-10);  // theta sigma = sd
+}
+
 TEST(FitBootstrap, AVarianceOfZeroHasNoCorrelation) {
   const auto model = matrices("frequency ~ attitude + gender + (attitude|subject)", "politeness.csv");
   for (const BootstrapType type : {BootstrapType::parametric, BootstrapType::cases}) {

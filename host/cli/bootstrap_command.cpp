@@ -106,7 +106,7 @@ ResampleOptions resample_options(const BootstrapArguments& arguments, BootstrapT
   else if (!arguments.correction.empty() && arguments.correction != "hc3")
     throw InputError("--hccme: expected hc2 or hc3, found '" + arguments.correction + "'");
   if (!arguments.reb_type.empty())
-    options.reb_type = static_cast<int>(whole_number("--reb-type", arguments.reb_type, 0, 1));
+    options.reb_type = static_cast<int>(whole_number("--reb-type", arguments.reb_type, 0, 2));
   return options;
 }
 
@@ -133,8 +133,7 @@ FitBootstrapOptions bootstrap_options(const BootstrapArguments& arguments) {
     options.threads = static_cast<int>(whole_number("--threads", arguments.threads, 1, most_threads));
   options.out = arguments.out;
   if (!options.out.empty()) check_output_file(options.out);
-  if (!arguments.plot.empty() && !arguments.plot.ends_with(".svg"))
-    throw OutputError("--plot: expected a file ending in .svg, found '" + arguments.plot + "'");
+  if (!arguments.plot.empty()) check_plot_file(arguments.plot);
   return options;
 }
 
@@ -201,7 +200,9 @@ Run add_bootstrap_command(CLI::App& app) {
       ->option_text("D");
   command->add_option("--hccme", arguments->correction, "Wild bootstrap: residuals corrected by hc3 (default) or hc2")
       ->option_text("H");
-  command->add_option("--reb-type", arguments->reb_type, "Block bootstrap: 0 (default), or 1: reflated")
+  command
+      ->add_option("--reb-type", arguments->reb_type,
+                   "Block bootstrap: 0 (default), 1: reflated, 2: replicates adjusted afterwards")
       ->option_text("N");
   command->add_option("--backend", arguments->backend, "auto (default), cpu or cuda")->option_text("B");
   command

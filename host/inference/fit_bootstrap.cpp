@@ -12,6 +12,7 @@
 #include "host/batch/bootstrap.hpp"
 #include "host/data/write.hpp"
 #include "host/inference/acceleration.hpp"
+#include "host/inference/block_adjustment.hpp"
 #include "host/model/check_model.hpp"
 #include "host/model/memory.hpp"
 #include "host/model/model.hpp"
@@ -54,6 +55,8 @@ public:
     values_.resize(static_cast<Index>(options.replicates), columns);
     if (wants(options, IntervalKind::studentized)) contrasts_ = with_standard_errors(quantities);
     errors_.resize(static_cast<Index>(options.replicates), static_cast<Index>(contrasts_.size()));
+    adjusts_ = options.type == BootstrapType::block && options.resample.reb_type == 2;
+    if (adjusts_) kept_.resize(static_cast<Index>(options.replicates), fit.beta.size(), fit.theta.size());
     singular_by_term_.assign(fit.random.size(), 0);
     for (const RandomTerm& term : fit.model->random)
       scale_.emplace_back((term.z.colwise().norm() / std::sqrt(static_cast<double>(term.z.rows()))).transpose());
@@ -94,6 +97,11 @@ public:
       const Status s = status[static_cast<std::size_t>(i)];
       ++status_[static_cast<std::size_t>(s)];
       if (!is_used(s)) continue;
+      if (adjusts_) {
+        kept_.beta.row(used_) = rows.beta.row(i);
+        kept_.theta.row(used_) = rows.theta.row(i);
+        kept_.sigma[used_] = rows.sigma[i];
+      }
       values_.row(used_) = values.row(i);
       errors_.row(used_++) = errors.row(i);
       bool any = false;
@@ -113,15 +121,22 @@ public:
 
   /// Puts all that was collected into the result.
   void finish(FitBootstrap& result) {
-    if (writer_) writer_->close();
     result.replicates_run = replicates_;
     result.used = static_cast<std::uint64_t>(used_);
     result.status = status_;
     result.singular = singular_;
     result.singular_by_term = singular_by_term_;
     if (used_ < values_.rows()) values_.conservativeResize(used_, Eigen::NoChange);
+    if (adjusts_ && used_ > 1) {
+      kept_.beta.conservativeResize(used_, Eigen::NoChange);
+      kept_.theta.conservativeResize(used_, Eigen::NoChange);
+      kept_.sigma.conservativeResize(used_);
+      adjust_block_replicates(fit_, kept_);
+      values_ = quantities_.values(kept_);
+    }
     if (used_ < errors_.rows()) errors_.conservativeResize(used_, Eigen::NoChange);
     result.replicates = std::move(values_);
+    if (writer_) writer_->close();
   }
   /// Of `contrasts` in the used replicates.
   [[nodiscard]] const MatrixXd& standard_errors() const { return errors_; }
@@ -173,6 +188,8 @@ private:
   const BootstrapQuantities& quantities_;
   MatrixXd values_, errors_;
   std::vector<std::size_t> contrasts_;
+  bool adjusts_ = false;  ///< by adjust_block_replicates, when all are there
+  ParameterRows kept_;    ///< for that
   Index used_ = 0;
   std::vector<VectorXd> scale_;  ///< per term: root mean squares of z's columns
   std::uint64_t replicates_ = 0, singular_ = 0;
@@ -542,6 +559,10 @@ FitBootstrap bootstrap_fit(const Model& model, const FitBootstrapOptions& option
           interval = normal_interval(sample, out.estimate, options.level);
           break;
         case IntervalKind::studentized: {
+          if (options.type == BootstrapType::block && options.resample.reb_type == 2) {
+            interval.missing = "type 2 of the block bootstrap moves the replicates, not their standard errors";
+            break;
+          }
           const auto at = std::find(collector.contrasts().begin(), collector.contrasts().end(), q);
           if (at == collector.contrasts().end()) {
             interval.missing = "only fixed effects and contrasts have standard errors";

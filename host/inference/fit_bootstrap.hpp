@@ -35,7 +35,8 @@ struct FitBootstrapOptions {
   BackendChoice backend = BackendChoice::automatic;
   int threads = 0;           ///< 0: all cores
   std::optional<Tier> tier;  ///< of the parametric bootstrap; none: the cheapest that takes the model
-  std::string out;           ///< every replicate to this file (.parquet, .csv, .arrow); empty: none is kept
+  /// Every replicate, as it was fitted, to this file (.parquet, .csv, .arrow); empty: none is kept.
+  std::string out;
   std::function<void(std::uint64_t done, std::uint64_t total)>
       progress;  ///< called now and then, from one thread at a time; may be empty
   Warn warn;     ///< called before long work starts; may be empty

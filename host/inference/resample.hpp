@@ -30,7 +30,7 @@ struct ResampleOptions {
   enum class Correction : std::uint8_t { hc2, hc3 };
   WildWeights weights = WildWeights::mammen;
   Correction correction = Correction::hc3;
-  int reb_type = 0;  ///< of the block bootstrap: 0 or 1
+  int reb_type = 0;  ///< of the block bootstrap: 0, 1, or 2: 0 with what block_adjustment.hpp does
   /// Grouping factors whose levels the case bootstrap draws, and "rows" for the rows within; empty: the outermost
   /// factor.
   std::vector<std::string> cases;
