@@ -98,7 +98,10 @@ TEST(BootstrapIntervals, SayWhyThereIsNone) {
   expect_interval(percentile_interval(ReplicateSample(t), 0.95), 1, 39);
   EXPECT_EQ(bca_interval(ReplicateSample(t), 40, 0.1, 0.9).missing, "all replicates lie on one side of the estimate");
   EXPECT_EQ(bca_interval(ReplicateSample(t), 20, nan, 0.9).missing, "no acceleration at this estimate");
-  EXPECT_NE(bca_interval(ReplicateSample(t), 38, 0.1, 0.95).missing.find("beyond 39 replicates"), std::string::npos);
+  // Phi(z0 + (z0 + z) / (1 - a (z0 + z))), z0 = Phi^{-1}(37.5 / 39), z = 1.96, a = 0.1: 1 - 6e-15.
+  EXPECT_EQ(bca_interval(ReplicateSample(t), 38, 0.1, 0.95).missing, "the acceleration is too large");
+  // z0 = 0: 1.96 / (1 - 0.196) = 2.438, beyond it 1 / 135.33.
+  EXPECT_EQ(bca_interval(ReplicateSample(t), 20, 0.1, 0.95).missing, "its ends need 135 replicates, found 39");
   EXPECT_THROW(interval_kind_of_name("wald"), InputError);
   EXPECT_EQ(interval_kind_of_name("perc"), IntervalKind::percentile);
 }

@@ -175,7 +175,10 @@ Interval bca_interval(const ReplicateSample& sample, double estimate, double acc
     const double z = z0 + normal_quantile(side == 0 ? 0.5 * (1 - level) : 0.5 * (1 + level)),
                  scale = 1 - acceleration * z, adjusted = z0 + z / scale, p = normal_share(adjusted);
     if (!(scale > 0) || !sample.reaches(p)) {
-      out.missing = fmt::format("its end is the {:.3g} quantile, beyond {} replicates", p, sample.size());
+      const double tail = std::min(p, 1 - p);
+      out.missing = scale > 0 && tail > 1e-9 ? fmt::format("its ends need {:.0f} replicates, found {}",
+                                                           std::ceil(1 / tail) - 1, sample.size())
+                                             : "the acceleration is too large";
       return out;
     }
     ends[side] = sample.quantile(p);
