@@ -2,20 +2,25 @@
 
 #include <cstdlib>
 
+#include "kernels/cpu_spectral.hpp"
+
 namespace batchlmm::kernels {
 
 namespace baseline {
 extern const CpuKernels kernels_of_this_isa;
-}
+extern const SpectralKernels spectral_kernels_of_this_isa;
+}  // namespace baseline
 #if defined(BATCHLMM_WITH_AVX2)
 namespace avx2 {
 extern const CpuKernels kernels_of_this_isa;
-}
+extern const SpectralKernels spectral_kernels_of_this_isa;
+}  // namespace avx2
 #endif
 #if defined(BATCHLMM_WITH_AVX512)
 namespace avx512 {
 extern const CpuKernels kernels_of_this_isa;
-}
+extern const SpectralKernels spectral_kernels_of_this_isa;
+}  // namespace avx512
 #endif
 
 std::vector<const CpuKernels*> all_cpu_kernels() {
@@ -44,6 +49,16 @@ const CpuKernels& cpu_kernels() {
     return *all.back();
   }();
   return chosen;
+}
+
+const SpectralKernels& spectral_kernels([[maybe_unused]] const CpuKernels& kernels) {
+#if defined(BATCHLMM_WITH_AVX2)
+  if (&kernels == &avx2::kernels_of_this_isa) return avx2::spectral_kernels_of_this_isa;
+#endif
+#if defined(BATCHLMM_WITH_AVX512)
+  if (&kernels == &avx512::kernels_of_this_isa) return avx512::spectral_kernels_of_this_isa;
+#endif
+  return baseline::spectral_kernels_of_this_isa;
 }
 
 }  // namespace batchlmm::kernels

@@ -38,6 +38,9 @@ Run add_bootstrap_command(CLI::App& app);
 /// `batchlmm profile FORMULA DATA`
 Run add_profile_command(CLI::App& app);
 
+/// `batchlmm exact FORMULA DATA`
+Run add_exact_command(CLI::App& app);
+
 /// `batchlmm predict FORMULA DATA`
 Run add_predict_command(CLI::App& app);
 
@@ -60,9 +63,9 @@ Run add_plan_command(CLI::App& app);
 Run add_devices_command(CLI::App& app);
 
 /// All of them, as the help lists them.
-inline constexpr std::array all_commands{&add_fit_command,       &add_anova_command,   &add_lrt_command,
-                                         &add_bootstrap_command, &add_profile_command, &add_predict_command,
-                                         &add_simulate_command,  &add_augment_command, &add_glance_command,
-                                         &add_plot_command,      &add_plan_command,    &add_devices_command};
+inline constexpr std::array all_commands{
+    &add_fit_command,   &add_anova_command,   &add_lrt_command,      &add_bootstrap_command, &add_profile_command,
+    &add_exact_command, &add_predict_command, &add_simulate_command, &add_augment_command,   &add_glance_command,
+    &add_plot_command,  &add_plan_command,    &add_devices_command};
 
 }  // namespace batchlmm::cli
