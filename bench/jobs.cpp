@@ -9,6 +9,8 @@
 ///
 /// The first line holds the facts of the job. An order is "COUNT FIRST THREADS" (the last two may be missing: 0, 1), or
 /// "code": what a device would run for the models (device_code.hpp), or
+/// "tests COUNT FIRST": what tests of every coefficient (Satterthwaite; by REML Kenward-Roger too) cost beside the fits
+/// themselves, or
 /// "check COUNT FIRST": the same replicates once more from every starting point to full precision, and how many differ.
 /// With --replicates the one order is given on the command line and standard input is left alone.
 #include <sys/resource.h>
@@ -68,7 +70,7 @@ struct Arguments {
 };
 
 struct Order {
-  bool check = false, code = false;
+  bool check = false, code = false, tests = false;
   std::uint64_t count = 0, first = 0;
   int threads = 1;
 };
@@ -212,6 +214,7 @@ public:
 
   Json run(const Order& order) override {
     if (order.code) return device_code(*bootstrap_, refit_);
+    if (order.tests) return cost_of_tests(order);
     if (order.check) return check_replicates(*bootstrap_, *null_, full_.get(), order.first, order.count);
     BootstrapRun run;
     run.first = order.first;
@@ -248,6 +251,42 @@ public:
   }
 
 private:
+  /// Seconds of `order` with and without tests: the least of several rounds in which all take turns.
+  Json cost_of_tests(const Order& order) {
+    const Model& model = refit_ ? *null_ : *full_;
+    const Eigen::Index p = model.matrices().X.cols();
+    ReplicateTests satterthwaite, kenward_roger;
+    kenward_roger.hypotheses.method = SmallSample::kenward_roger;
+    for (ReplicateTests* tests : {&satterthwaite, &kenward_roger})
+      for (Eigen::Index i = 0; i < p; ++i)
+        tests->hypotheses.list.push_back({Eigen::VectorXd::Unit(p, i).transpose(), {}});
+    std::vector<std::pair<const char*, const ReplicateTests*>> kinds{{"fits", nullptr},
+                                                                     {"satterthwaite", &satterthwaite}};
+    if (model.shape().reml) kinds.emplace_back("kenward_roger", &kenward_roger);
+    std::vector<double> best(kinds.size(), 1e300);
+    constexpr int rounds = 7;
+    for (int round = 0; round < rounds; ++round)
+      for (std::size_t i = 0; i < kinds.size(); ++i) {
+        BootstrapRun run;
+        run.first = order.first;
+        run.count = order.count;
+        run.threads = order.threads;
+        run.tests = kinds[i].second;
+        const Stopwatch watch;
+        (void)bootstrap_->run(run);
+        best[i] = std::min(best[i], watch.cpu_seconds());
+      }
+    Json answer{{"count", order.count}, {"first", order.first}, {"coefficients", p}};
+    const double n = static_cast<double>(order.count);
+    for (std::size_t i = 0; i < kinds.size(); ++i) {
+      // Of a test what it takes on top of the fits.
+      const double own = i == 0 ? best[0] : best[i] - best[0];
+      answer[std::string(kinds[i].first) + "_ns"] = 1e9 * own / n;
+      if (i > 0) answer[std::string(kinds[i].first) + "_to_fits"] = own / best[0];
+    }
+    return answer;
+  }
+
   Backend backend_;
   /// Multiply-adds of an average replicate of this run, without its draw, by the tier's own count of its loops.
   [[nodiscard]] std::optional<double> multiply_adds(const ReplicateSummary& s) const {
@@ -331,6 +370,11 @@ Order parse_order(const std::string& line) {
     words >> check;
     order.check = true;
   }
+  if (line.rfind("tests ", 0) == 0) {
+    std::string tests;
+    words >> tests;
+    order.tests = true;
+  }
   if (line == "code") {
     order.code = true;
     return order;
@@ -346,7 +390,7 @@ void say(const Json& line) { std::cout << line.dump() << std::endl; }
 void serve(Job& job, const Arguments& arguments) {
   say(job.facts());
   if (arguments.replicates > 0) {
-    say(job.run({false, false, arguments.replicates, arguments.first, arguments.threads}));
+    say(job.run({false, false, false, arguments.replicates, arguments.first, arguments.threads}));
     return;
   }
   for (std::string line; std::getline(std::cin, line);)

@@ -2,23 +2,27 @@
 
 #include <cstdlib>
 
+#include "kernels/cpu_small_sample.hpp"
 #include "kernels/cpu_spectral.hpp"
 
 namespace batchlmm::kernels {
 
 namespace baseline {
 extern const CpuKernels kernels_of_this_isa;
+extern const SmallSampleKernels small_sample_kernels_of_this_isa;
 extern const SpectralKernels spectral_kernels_of_this_isa;
 }  // namespace baseline
 #if defined(BATCHLMM_WITH_AVX2)
 namespace avx2 {
 extern const CpuKernels kernels_of_this_isa;
+extern const SmallSampleKernels small_sample_kernels_of_this_isa;
 extern const SpectralKernels spectral_kernels_of_this_isa;
 }  // namespace avx2
 #endif
 #if defined(BATCHLMM_WITH_AVX512)
 namespace avx512 {
 extern const CpuKernels kernels_of_this_isa;
+extern const SmallSampleKernels small_sample_kernels_of_this_isa;
 extern const SpectralKernels spectral_kernels_of_this_isa;
 }  // namespace avx512
 #endif
@@ -59,6 +63,16 @@ const SpectralKernels& spectral_kernels([[maybe_unused]] const CpuKernels& kerne
   if (&kernels == &avx512::kernels_of_this_isa) return avx512::spectral_kernels_of_this_isa;
 #endif
   return baseline::spectral_kernels_of_this_isa;
+}
+
+const SmallSampleKernels& small_sample_kernels([[maybe_unused]] const CpuKernels& isa) {
+#if defined(BATCHLMM_WITH_AVX512)
+  if (&isa == &avx512::kernels_of_this_isa) return avx512::small_sample_kernels_of_this_isa;
+#endif
+#if defined(BATCHLMM_WITH_AVX2)
+  if (&isa == &avx2::kernels_of_this_isa) return avx2::small_sample_kernels_of_this_isa;
+#endif
+  return baseline::small_sample_kernels_of_this_isa;
 }
 
 }  // namespace batchlmm::kernels

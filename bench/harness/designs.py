@@ -70,6 +70,18 @@ def subjects_items():
     return _write("subjects_items", ["subject", "item", "condition", "time"], rows)
 
 
+def machines():
+    """The layout of the machines data (Milliken and Johnson 1984): six workers, three machines, three runs of each."""
+    draw = random.Random(3)
+    rows = []
+    for w in range(6):
+        worker = draw.gauss(0, 4.8)
+        for m, mean in enumerate((52.4, 60.3, 66.3)):
+            both = worker + draw.gauss(0, 3.7)
+            rows += [(w + 1, "ABC"[m], f"{mean + both + draw.gauss(0, 0.96):.1f}") for _ in range(3)]
+    return _write("machines", ["Worker", "Machine", "score"], rows)
+
+
 def kb07():
     """Kronmueller and Barr (2007), experiment 2: 56 subjects x 32 items, 2 x 2 x 2 within both, 1789 of 1792 rows.
 
@@ -175,6 +187,7 @@ MAKERS = {
     "politeness_complete": politeness_complete,
     "sleepstudy_missing": sleepstudy_missing,
     "subjects_items": subjects_items,
+    "machines": machines,
     "kb07": kb07,
     "kb07_missing": kb07_missing,
     "insteval": insteval,
@@ -190,7 +203,7 @@ def facts(name, path):
     """What a result says about its table."""
     simulated = ((name.startswith("kb07") and not (SHARED / "data" / "kb07.csv").exists())
                  or (name == "insteval" and not (SHARED / "reference" / "insteval.csv").exists())
-                 or name == "subjects_items")
+                 or name in ("subjects_items", "machines"))
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         for block in iter(lambda: file.read(1 << 16), b""):

@@ -17,6 +17,7 @@
 #include "host/batch/batch_layouts.hpp"
 #include "host/batch/cost.hpp"
 #include "host/batch/starts.hpp"
+#include "host/batch/test_plan.hpp"
 #include "host/model/check_model.hpp"
 #include "host/model/criterion.hpp"
 #include "host/model/memory.hpp"
@@ -24,6 +25,7 @@
 #include "host/model/optimize.hpp"
 #include "host/model/response_reduction.hpp"
 #include "kernels/cpu.hpp"
+#include "kernels/cpu_small_sample.hpp"
 #include "kernels/cuda.hpp"
 #include "kernels/cuda_large.hpp"
 
@@ -231,6 +233,12 @@ public:
 
   [[nodiscard]] std::size_t size() const { return size_; }
 
+  void set_tests(Hypotheses hypotheses) {
+    if (hypotheses.method == SmallSample::kenward_roger && layouts_.method() != Method::reml)
+      throw ModelError("Kenward-Roger tests: expected a batch by REML, found one by ML");
+    tests_ = std::move(hypotheses);
+  }
+
   [[nodiscard]] double memory(const BatchOptions& options) const {
     const Backend backend = backend_of(options);
     const int threads = backend.cuda ? kernels::cuda_slots() : thread_count(options.threads);
@@ -248,6 +256,12 @@ public:
     const Backend backend = backend_of(options);
     const int threads = backend.cuda ? kernels::cuda_slots() : thread_count(options.threads);
     require_memory(memory(options), fmt::format("a batch of {} fits on {} threads", size_, threads));
+    std::map<int, TestPlanData> plans;  // by the number of fixed effects
+    if (!tests_.list.empty())
+      for (int l = 0; l < layouts_.lanes(); ++l) {
+        const int p = layouts_.lanes(l).shape().p;
+        if (plans.count(p) == 0) plans.try_emplace(p, tests_, layouts_.method(), p, "a design of the batch");
+      }
     std::vector<BatchFit> fits;
     std::uint64_t done = 0;
     std::mutex mutex;
@@ -261,7 +275,7 @@ public:
       const std::uint64_t end = std::min<std::uint64_t>(size_, first + block_length);
       fits.assign(end - first, {});
       while (range != ranges_.end() && range->first + range->count <= first) ++range;
-      fit_block(first, end, range, backend, threads, fits, progress);
+      fit_block(first, end, range, backend, threads, plans, fits, progress);
       collect(first, fits);
     }
   }
@@ -320,7 +334,8 @@ private:
   /// What one thread works with.
   struct Worker {
     std::map<const DesignLayout*, DesignAssembler> assemblers;
-    std::vector<double> constants, response, starts, deviance, lambda, beta, r2, x_factor;
+    std::vector<double> constants, response, starts, deviance, lambda, beta, r2, x_factor, contrasts, contrast_values,
+        test_values;
     std::vector<std::uint8_t> status;
     std::vector<std::uint32_t> boundary;
     std::vector<std::uint16_t> evaluations;
@@ -338,8 +353,8 @@ private:
   };
 
   void fit_block(std::uint64_t first, std::uint64_t end, std::vector<Range>::const_iterator range,
-                 const Backend& backend, int threads, std::vector<BatchFit>& fits,
-                 const std::function<void(std::uint64_t)>& progress) const {
+                 const Backend& backend, int threads, const std::map<int, TestPlanData>& plans,
+                 std::vector<BatchFit>& fits, const std::function<void(std::uint64_t)>& progress) const {
     // Items by their lanes, those on one given design together.
     std::map<std::pair<int, int>, std::vector<ItemRef>> by_lanes;
     std::vector<ItemRef> large;
@@ -385,8 +400,8 @@ private:
         while (true) {
           const std::size_t c = next++;
           if (c >= calls.size()) return;
-          fit_call(calls[c], std::span(items).subspan(calls[c].begin, calls[c].end - calls[c].begin), backend, worker,
-                   fits);
+          const auto of_call = std::span(items).subspan(calls[c].begin, calls[c].end - calls[c].begin);
+          fit_call(calls[c], of_call, backend, plans, worker, fits);
           progress(calls[c].end - calls[c].begin);
         }
       } catch (...) {
@@ -400,6 +415,10 @@ private:
     work();
     for (std::thread& t : pool) t.join();
     if (failure) std::rethrow_exception(failure);
+    if (!large.empty() && !tests_.list.empty())
+      throw ModelError(
+          "tests in every fit: expected designs whose crossed factors have up to 320 columns, found one of " +
+          std::to_string(large.size()) + " larger ones");
     for (const ItemRef& item : large) {
       fits[item.result] = fit_large(item);
       progress(1);
@@ -517,8 +536,8 @@ private:
     rows.offset = m.offset.data();
   }
 
-  void fit_call(const Call& call, std::span<const ItemRef> items, const Backend& backend, Worker& w,
-                std::vector<BatchFit>& fits) const {
+  void fit_call(const Call& call, std::span<const ItemRef> items, const Backend& backend,
+                const std::map<int, TestPlanData>& plans, Worker& w, std::vector<BatchFit>& fits) const {
     const DesignLayout& layout = layouts_.lanes(call.lanes);
     const kernels::Shape& s = layout.shape();
     const std::size_t n = items.size();
@@ -568,6 +587,34 @@ private:
     else
       kernels::cpu_kernels().fit(job);
     for (std::size_t i = 0; i < n; ++i) fits[items[i].result] = result(items[i], i, s, w);
+    if (const auto plan = plans.find(s.p); plan != plans.end()) test_call(job, items, plan->second, w, fits);
+  }
+
+  /// Tests the hypotheses in the fits of a call.
+  static void test_call(const kernels::FitJob& job, std::span<const ItemRef> items, const TestPlanData& tests,
+                        Worker& w, std::vector<BatchFit>& fits) {
+    const kernels::TestPlan& plan = tests.plan();
+    const std::size_t n = items.size(), rows = static_cast<std::size_t>(plan.rows),
+                      p = static_cast<std::size_t>(plan.p), hypotheses = static_cast<std::size_t>(plan.hypotheses);
+    w.contrasts.assign(n * rows * p, 0.0);
+    w.contrast_values.assign(n * rows, 0.0);
+    w.test_values.resize(n * hypotheses * kernels::TestValues::values);
+    for (std::size_t i = 0; i < n; ++i)
+      if (w.known[i] != nullptr || w.assembled[i].fittable)
+        tests.in_gauge(x_map(i, w), w.ols[i], 1.0, w.contrasts.data() + i * rows * p,
+                       w.contrast_values.data() + i * rows);
+    kernels::small_sample_kernels(kernels::cpu_kernels())
+        .fits(job, plan, w.contrasts.data(), w.contrast_values.data(), w.test_values.data());
+    const std::size_t values = hypotheses * kernels::TestValues::values;
+    for (std::size_t i = 0; i < n; ++i) {
+      std::vector<HypothesisTest>& to = fits[items[i].result].tests;
+      to.resize(hypotheses);
+      read_tests(std::span(w.test_values).subspan(i * values, values), 1.0, to);
+    }
+  }
+  /// The gauge of X of item i: X = columns * map.
+  static const double* x_map(std::size_t i, const Worker& w) {
+    return w.known[i] != nullptr ? w.known[i]->model->x_gauge().map.data() : w.assembled[i].x_map.data();
   }
 
   [[nodiscard]] BatchFit result(const ItemRef& item, std::size_t i, const kernels::Shape& s, const Worker& w) const {
@@ -588,7 +635,7 @@ private:
     fit.criterion = w.deviance[i] + (given != nullptr ? given->model->shape().constant : own.constant);
     fit.evaluations = w.evaluations[i];
     fit.sigma = std::sqrt(w.r2[i] / (given != nullptr ? given->degrees : own.degrees));
-    const double* map = given != nullptr ? given->model->x_gauge().map.data() : own.x_map.data();
+    const double* map = x_map(i, w);
     fit.beta.resize(s.p);
     for (int c = s.p - 1; c >= 0; --c) {
       double t = w.beta[i * s.p + c] + w.ols[i][c];
@@ -688,6 +735,7 @@ private:
   std::vector<VariantItem> variants_;
   std::vector<Generator> generators_;
   std::vector<MakeResponse> makers_;
+  Hypotheses tests_;
   std::uint64_t size_ = 0;
 };
 
@@ -717,6 +765,7 @@ std::size_t Batch::add(std::size_t design, std::uint64_t count,
   return impl_->add_generated(design, count, std::move(make));
 }
 std::size_t Batch::size() const { return impl_->size(); }
+void Batch::set_tests(Hypotheses hypotheses) { impl_->set_tests(std::move(hypotheses)); }
 void Batch::fit_each(const std::function<void(std::uint64_t, std::span<const BatchFit>)>& collect,
                      const BatchOptions& options) const {
   impl_->fit_each(collect, options);

@@ -14,6 +14,7 @@
 
 #include "host/batch/backend.hpp"
 #include "host/batch/design_variant.hpp"
+#include "host/batch/hypotheses.hpp"
 #include "host/batch/replicates.hpp"
 #include "host/model/method.hpp"
 #include "host/model/model_matrices.hpp"
@@ -30,6 +31,7 @@ struct BatchFit {
   double sigma = 0;
   std::vector<bool> boundary;  ///< per random-effects term: singular
   int evaluations = 0;
+  std::vector<HypothesisTest> tests;  ///< of Batch::set_tests, one a hypothesis
 };
 
 struct BatchOptions {
@@ -95,6 +97,12 @@ public:
   std::size_t add(std::size_t design, std::uint64_t count,
                   std::function<void(std::uint64_t i, DesignVariant& variant)> make);
   [[nodiscard]] std::size_t size() const;
+
+  /// Hypotheses about the fixed effects that are tested in every fit (BatchFit::tests), on the CPU; an empty list:
+  /// none.
+  /// @throws ModelError for Kenward-Roger of a batch by ML. That a hypothesis has as many columns as a design has fixed
+  /// effects is seen when the batch is fitted (ModelError).
+  void set_tests(Hypotheses hypotheses);
 
   /// Fits all items.
   /// @return one entry an item, in the order of `add`

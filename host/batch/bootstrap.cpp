@@ -4,7 +4,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
+#include "batchlmm/error.hpp"
+#include "host/batch/test_plan.hpp"
 #include "host/model/memory.hpp"
 
 namespace batchlmm {
@@ -35,6 +38,21 @@ ReplicateSummary Bootstrap::run(const BootstrapRun& run) const {
     const auto threads = static_cast<int>(std::min<std::uint64_t>(static_cast<std::uint64_t>(workers), chunks));
     require_memory(threads * engine().thread_bytes(),
                    fmt::format("the bootstrap of \"{}\" on {} threads", full_.matrices().formula, threads));
+  }
+  std::optional<TestPlanData> tests;
+  if (run.tests != nullptr) {
+    const Eigen::Index p = full_.shape().p;
+    const Eigen::VectorXd beta = run.tests->beta.size() == 0 ? Eigen::VectorXd::Zero(p) : run.tests->beta;
+    if (beta.size() != p)
+      throw ModelError(fmt::format("expected the {} fixed effects of \"{}\" that replicates have, found {}", p,
+                                   full_.matrices().formula, beta.size()));
+    tests.emplace(run.tests->hypotheses, full_.shape().reml ? Method::reml : Method::ml, p,
+                  '"' + full_.matrices().formula + '"');
+    const Eigen::MatrixXd& map = full_.x_gauge().map;
+    const Eigen::VectorXd in_gauge = map.triangularView<Eigen::Upper>() * beta;
+    tests->set_gauge(map.data(), in_gauge.data(), sigma_);
+    units.tests = &tests->plan();
+    units.sigma = sigma_;
   }
   return run_replicates(engine(), units, run, workers);
 }

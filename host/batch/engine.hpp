@@ -12,6 +12,7 @@
 #include "host/batch/embedding.hpp"
 #include "host/batch/tiers.hpp"
 #include "host/model/model.hpp"
+#include "kernels/cpu_small_sample.hpp"
 #include "kernels/statistic.hpp"
 
 namespace batchlmm {
@@ -52,6 +53,12 @@ public:
   /// @param parameters  beta, r2 and x_factor are wanted too
   /// @param chunk       arrays for the results; `full` is empty (status null) where the model is refitted
   virtual void run(const Backend& backend, bool parameters, kernels::BootstrapChunk& chunk) const = 0;
+  /// Tests hypotheses in replicates that `run` has fitted, on the CPU: from their status and lambda. Several threads
+  /// may call at once.
+  /// @throws ModelError where this tier does not test
+  virtual void test(const kernels::TestJob& /*tests*/) const {
+    throw ModelError("tests in every replicate: expected the symmetry, shared or streaming tier");
+  }
   /// Whether `summarize` can be called: the counts are had without the replicates leaving a device.
   [[nodiscard]] virtual bool summarizes(const Backend& /*backend*/) const { return false; }
   /// The counts over replicates first .. first + count - 1, those that `run` and kernels/statistic.hpp give. Several

@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "host/batch/hypotheses.hpp"
+
 namespace batchlmm {
 
 /// How a replicate ended; every replicate has exactly one.
@@ -35,6 +37,8 @@ struct ReplicateBlock {
   /// replicates x p (p + 1) / 2, lower triangles row by row: L with LL' = X'V^{-1}X, so that the covariance of beta is
   /// r2 / N (LL')^{-1}
   std::span<const double> x_factor_null, x_factor_full;
+  std::span<const HypothesisTest>
+      tests;  ///< replicates x hypotheses, in the response's units; empty where none were asked
 };
 
 /// Counts over replicates, the same bits however the work was divided.

@@ -10,6 +10,7 @@
 
 #include "batchlmm/error.hpp"
 #include "host/batch/chunk_buffers.hpp"
+#include "host/batch/test_plan.hpp"
 #include "kernels/statistic.hpp"
 
 namespace batchlmm {
@@ -37,8 +38,25 @@ struct Chunk {
   ChunkBuffers buffers;
   std::vector<Status> status;
   std::vector<double> statistic, deviance_null, deviance_full;
+  std::vector<double> test_values;
+  std::vector<HypothesisTest> tests;
   kernels::StatisticCounts counts;
 
+  void test(const ReplicateEngine& engine, const ReplicateUnits& units) {
+    const kernels::BootstrapChunk& chunk = buffers.chunk;
+    const std::size_t n = chunk.count * static_cast<std::size_t>(units.tests->hypotheses);
+    test_values.resize(n * kernels::TestValues::values);
+    tests.resize(n);
+    kernels::TestJob job;
+    job.plan = units.tests;
+    job.first = chunk.first;
+    job.count = chunk.count;
+    job.full = units.full != nullptr;
+    job.fits = job.full ? chunk.full : chunk.null;
+    job.values = test_values.data();
+    engine.test(job);
+    read_tests(test_values, units.sigma, tests);
+  }
   void evaluate(const ReplicateUnits& units, double observed) {
     const kernels::BootstrapChunk& chunk = buffers.chunk;
     const std::uint64_t n = chunk.count;
@@ -58,8 +76,8 @@ struct Chunk {
   }
   [[nodiscard]] ReplicateBlock block() const {
     const FitBuffers &null = buffers.null, &full = buffers.full;
-    return {buffers.chunk.first, status,    statistic, deviance_null, deviance_full, null.lambda,  full.lambda,
-            null.beta,           full.beta, null.r2,   full.r2,       null.x_factor, full.x_factor};
+    return {buffers.chunk.first, status,    statistic, deviance_null, deviance_full, null.lambda,   full.lambda,
+            null.beta,           full.beta, null.r2,   full.r2,       null.x_factor, full.x_factor, tests};
   }
 };
 
@@ -95,6 +113,7 @@ ReplicateSummary run_replicates(const ReplicateEngine& engine, const ReplicateUn
         chunk.buffers.resize(*units.null, units.full, begin, n, run.parameters);
         engine.run(run.backend, run.parameters, chunk.buffers.chunk);
         chunk.evaluate(units, run.observed);
+        if (units.tests != nullptr) chunk.test(engine, units);
         return;
       } catch (const DeviceLost&) {
         if (attempt >= workers) throw;

@@ -10,12 +10,21 @@
 
 namespace batchlmm {
 
+/// Hypotheses that are tested in every replicate, about the full model or the one that is refitted.
+struct ReplicateTests {
+  Hypotheses hypotheses;
+  /// p: what the replicates' fixed effects are, in the tested model's columns as the user has them; empty: 0. At 0 a
+  /// hypothesis without a value is true in every replicate.
+  Eigen::VectorXd beta;
+};
+
 struct BootstrapRun {
   std::uint64_t first = 0, count = 0;  ///< replicates first .. first + count - 1
   double observed = 0;                 ///< the statistic that a replicate is compared with
   Backend backend;
-  int threads = 1;          ///< of the CPU; a device has as many as it has places of work
-  bool parameters = false;  ///< keep beta, r^2 and X's factor: one more evaluation a fit
+  int threads = 1;                        ///< of the CPU; a device has as many as it has places of work
+  bool parameters = false;                ///< keep beta, r^2 and X's factor: one more evaluation a fit
+  const ReplicateTests* tests = nullptr;  ///< results in the blocks that are collected; null: none
   std::function<void(const ReplicateBlock&)>
       collect;  ///< called in order of the replicates, one call at a time; may be empty
   std::function<void(std::uint64_t done, std::uint64_t total)> progress;
@@ -26,6 +35,8 @@ struct ReplicateUnits {
   const kernels::Shape* null = nullptr;
   const kernels::Shape* full = nullptr;   ///< null where one model is refitted
   double shift_null = 0, shift_full = 0;  ///< added to the deviances of blocks
+  const kernels::TestPlan* tests = nullptr;
+  double sigma = 1;  ///< generating residual standard deviation: the unit of tests
 };
 
 /// Where nobody collects and the engine can count by itself (ReplicateEngine::summarizes), no replicate leaves it.

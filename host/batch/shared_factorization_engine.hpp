@@ -32,6 +32,7 @@ public:
   /// A replicate that the interpolant does not serve (an optimum at the far edge of the box, what is held out too far
   /// off, no certified minimum) is fitted by the streaming tier.
   [[nodiscard]] int device_workers() const override;
+  void test(const kernels::TestJob& tests) const override { streaming_.test(tests); }
   void run(const Backend& backend, bool parameters, kernels::BootstrapChunk& chunk) const override;
 
   /// What the kernels are given.

@@ -101,6 +101,8 @@ StrataData::StrataData(const BootstrapModels& models, const StrataDesign& design
   make_blocks(null_);
   if (!refit_) make_blocks(full_);
   make_sampler(models);
+  make_fixed(null_);
+  if (!refit_) make_fixed(full_);
   make_moments(null_, models.lambda.data());
   if (!refit_) make_moments(full_, models.embedding->apply(*models.null, *models.full, models.lambda).data());
 }
@@ -290,6 +292,49 @@ void StrataData::touch_residual() {
   for (Side* side : sides) side->residual_x = residual_touched_.transpose() * side->q;
 }
 
+void StrataData::set_covariance(Side& side, const StratumCopies& copies, const MatrixXd& reduce,
+                                kernels::StrataBlock& block) const {
+  const kernels::Shape& shape = side.source->shape();
+  const int d = block.d;
+  std::vector<int> group_term, group_column;
+  MatrixXd c(d, 0);
+  for (std::size_t g = 0; g < copies.c.size(); ++g)
+    for (int b = 0; b < shape.terms; ++b) {
+      if (side.complete_term[b] != copies.group_term[g]) continue;
+      const MatrixXd part = reduce * copies.c[g] * side.term_map[b];
+      if (part.cwiseAbs().maxCoeff() <= 1e-13) continue;
+      group_term.push_back(b);
+      group_column.push_back(static_cast<int>(c.cols()));
+      c.conservativeResize(Eigen::NoChange, c.cols() + part.cols());
+      c.rightCols(part.cols()) = part;
+    }
+  block.columns = static_cast<int>(c.cols());
+  block.groups = static_cast<int>(group_term.size());
+  if (d == 1) {
+    std::vector<double> by_parameter(shape.parameters, 0.0);
+    for (std::size_t g = 0; g < group_term.size(); ++g) {
+      const kernels::TermShape& term = shape.term[group_term[g]];
+      for (int i = 0; i < term.k; ++i)
+        for (int j = 0; j <= i; ++j)
+          by_parameter[term.parameter + kernels::triangle(i, j)] +=
+              c(0, group_column[g] + i) * c(0, group_column[g] + j) * (i == j ? 1 : 2);
+    }
+    std::vector<int>& parameter = side.ints.emplace_back();
+    std::vector<double>& generator = side.doubles.emplace_back();
+    for (int a = 0; a < shape.parameters; ++a)
+      if (std::abs(by_parameter[a]) > 1e-13) {
+        parameter.push_back(a);
+        generator.push_back(by_parameter[a]);
+      }
+    block.generators = static_cast<int>(parameter.size());
+    block.parameter = parameter.data();
+    block.generator = generator.data();
+  }
+  block.c = keep(side.doubles, c);
+  block.group_term = side.ints.emplace_back(std::move(group_term)).data();
+  block.group_column = side.ints.emplace_back(std::move(group_column)).data();
+}
+
 void StrataData::make_blocks(Side& side) {
   const kernels::Shape& shape = side.source->shape();
   const std::size_t strata = copies_.size();
@@ -366,44 +411,7 @@ void StrataData::make_blocks(Side& side) {
     }
     const bool quadratic = free || !members.empty();
     if (!quadratic && multiplicity == 0 && block.a1 == nullptr && block.e1 == nullptr) return;
-    // V's factors.
-    std::vector<int> group_term, group_column;
-    MatrixXd c(d, 0);
-    for (std::size_t g = 0; g < copies.c.size(); ++g)
-      for (int b = 0; b < shape.terms; ++b) {
-        if (side.complete_term[b] != copies.group_term[g]) continue;
-        const MatrixXd part = r * copies.c[g] * side.term_map[b];
-        if (part.cwiseAbs().maxCoeff() <= 1e-13) continue;
-        group_term.push_back(b);
-        group_column.push_back(static_cast<int>(c.cols()));
-        c.conservativeResize(Eigen::NoChange, c.cols() + part.cols());
-        c.rightCols(part.cols()) = part;
-      }
-    block.columns = static_cast<int>(c.cols());
-    block.groups = static_cast<int>(group_term.size());
-    if (d == 1) {
-      std::vector<double> by_parameter(shape.parameters, 0.0);
-      for (std::size_t g = 0; g < group_term.size(); ++g) {
-        const kernels::TermShape& term = shape.term[group_term[g]];
-        for (int i = 0; i < term.k; ++i)
-          for (int j = 0; j <= i; ++j)
-            by_parameter[term.parameter + kernels::triangle(i, j)] +=
-                c(0, group_column[g] + i) * c(0, group_column[g] + j) * (i == j ? 1 : 2);
-      }
-      std::vector<int>& parameter = side.ints.emplace_back();
-      std::vector<double>& generator = side.doubles.emplace_back();
-      for (int a = 0; a < shape.parameters; ++a)
-        if (std::abs(by_parameter[a]) > 1e-13) {
-          parameter.push_back(a);
-          generator.push_back(by_parameter[a]);
-        }
-      block.generators = static_cast<int>(parameter.size());
-      block.parameter = parameter.data();
-      block.generator = generator.data();
-    }
-    block.c = keep(side.doubles, c);
-    block.group_term = side.ints.emplace_back(std::move(group_term)).data();
-    block.group_column = side.ints.emplace_back(std::move(group_column)).data();
+    set_covariance(side, copies, r, block);
     block.inverse = model.inverses;
     model.inverses += d * d;
     model.largest_d = std::max(model.largest_d, d);
@@ -654,37 +662,59 @@ std::vector<double> StrataData::record(bool full, const VectorXd& y) const {
   return out;
 }
 
-StrataData::FixedEffects StrataData::fixed_effects(bool full, const double* lambda, const double* coordinates) const {
-  const Side& side = full && !refit_ ? full_ : null_;
-  const Index k = indicators_.cols(), p = side.q.cols(), q0 = residual_touched_.cols();
-  MatrixXd columns(q0, k + p);
-  columns << residual_indicators_, side.residual_x;
-  const Eigen::Map<const VectorXd> residual(coordinates + sampler_.residual_coordinates, q0);
-  MatrixXd information = columns.transpose() * columns;
-  VectorXd right = columns.transpose() * residual;
+void StrataData::make_fixed(Side& side) {
+  const Index k = indicators_.cols(), p = side.q.cols(), n = k + p, nn = n * (n + 1) / 2, q0 = residual_touched_.cols();
+  kernels::StrataFixed& fixed = side.fixed;
+  // X's columns in the model's gauge are q r.
+  const auto columns = [&](const MatrixXd& e, const MatrixXd& q) {
+    MatrixXd out(e.rows(), n);
+    out << e, q * side.r;
+    return out;
+  };
+  const auto keep_gram = [&](const MatrixXd& rows) {
+    std::vector<double>& v = side.doubles.emplace_back();
+    const MatrixXd gram = rows.transpose() * rows;
+    for (Index i = 0; i < n; ++i)
+      for (Index j = 0; j <= i; ++j) v.push_back(gram(i, j));
+    return v.data();
+  };
   for (std::size_t s = 0; s < copies_.size(); ++s) {
     const StratumCopies& copies = copies_[s];
-    if (copies.touched.cols() == 0) continue;
-    const Eigen::LLT<MatrixXd> llt(covariance(side, copies, lambda));
-    MatrixXd here(copies.d, k + p);
-    for (Index c = 0; c < copies.touched.cols(); ++c) {
-      here << copies.indicators[c], side.x[s][c];
-      const Eigen::Map<const VectorXd> y(coordinates + copies.coordinates + c * copies.d, copies.d);
-      const MatrixXd solved = llt.solve(here);
-      information += here.transpose() * solved;
-      right += solved.transpose() * y;
+    const int d = copies.d;
+    kernels::FixedStratum stratum;
+    stratum.block.d = d;
+    stratum.block.multiplicity = copies.m;
+    set_covariance(side, copies, MatrixXd::Identity(d, d), stratum.block);
+    stratum.block.inverse = fixed.inverses;
+    fixed.inverses += d * d;
+    fixed.largest_d = std::max(fixed.largest_d, d);
+    fixed.largest_columns = std::max(fixed.largest_columns, stratum.block.columns);
+    stratum.touched = static_cast<int>(copies.touched.cols());
+    stratum.coordinates = copies.coordinates;
+    MatrixXd stacked(stratum.touched * d, n), a = MatrixXd::Zero(d * (d + 1) / 2, nn);
+    for (int c = 0; c < stratum.touched; ++c) {
+      const MatrixXd x = columns(copies.indicators[c], side.x[s][c]);
+      stacked.middleRows(c * d, d) = x;
+      for (int i = 0; i < d; ++i)
+        for (int j = 0; j <= i; ++j)
+          for (Index u = 0; u < n; ++u)
+            for (Index v = 0; v <= u; ++v)
+              a(i * (i + 1) / 2 + j, u * (u + 1) / 2 + v) += 0.5 * (x(i, u) * x(j, v) + x(i, v) * x(j, u));
     }
+    stratum.x = keep(side.doubles, stacked);
+    stratum.a = keep(side.doubles, a);
+    side.fixed_strata.push_back(stratum);
   }
-  // Indicators come first: what is left of X once they are taken off is the last block of the factor.
-  const Eigen::LLT<MatrixXd> llt(information);
-  const auto r = side.r.triangularView<Eigen::Upper>();
-  FixedEffects out;
-  out.beta = r.solve(llt.solve(right).tail(p));
-  const MatrixXd last = MatrixXd(llt.matrixL()).bottomRightCorner(p, p);
-  out.factor = r.transpose() * last;
-  for (Index i = 0; i < p; ++i)
-    if (out.factor(i, i) < 0) out.factor.col(i) *= -1;
-  return out;
+  const MatrixXd residual = columns(residual_indicators_, side.residual_x);
+  fixed.strata = static_cast<int>(side.fixed_strata.size());
+  fixed.stratum = side.fixed_strata.data();
+  fixed.indicators = static_cast<int>(k);
+  fixed.columns = static_cast<int>(n);
+  fixed.residual = static_cast<int>(q0);
+  fixed.residual_coordinates = sampler_.residual_coordinates;
+  fixed.residual_x = keep(side.doubles, residual);
+  fixed.a0 = keep_gram(residual);
+  fixed.degrees = side.source->shape().degrees;
 }
 
 }  // namespace batchlmm

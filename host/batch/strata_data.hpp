@@ -10,7 +10,7 @@
 
 #include "host/batch/engine.hpp"
 #include "host/model/symmetry.hpp"
-#include "kernels/strata.hpp"
+#include "kernels/strata_contrasts.hpp"
 #include "kernels/strata_sampler.hpp"
 
 namespace batchlmm {
@@ -38,14 +38,8 @@ public:
   /// The record of a response.
   /// @param y  N, the offset and large fitted values taken off; what stands in missing rows does not matter
   [[nodiscard]] std::vector<double> record(bool full, const Eigen::VectorXd& y) const;
-  /// Fixed effects at an optimum, in the model's gauge.
-  struct FixedEffects {
-    Eigen::VectorXd beta;
-    Eigen::MatrixXd factor;  ///< p x p lower triangular, LL' = X'V^{-1}X
-  };
-  /// From the touched coordinates of a draw (kernels::draw_strata's first entries).
-  /// @param lambda  the model's factors, all terms
-  [[nodiscard]] FixedEffects fixed_effects(bool full, const double* lambda, const double* coordinates) const;
+  /// All fixed effects of a model, in its gauge, and the indicator columns.
+  [[nodiscard]] const kernels::StrataFixed& fixed(bool full) const { return (full && !refit_ ? full_ : null_).fixed; }
 
 private:
   /// A copy of a stratum's R^m: an orthonormal direction; the columns of StratumCopies::touched.
@@ -70,11 +64,13 @@ private:
     Eigen::MatrixXd residual_x;                   ///< touched residual coordinates x p
     kernels::StrataModel model;
     kernels::RecordMap map;
-    // Memory of both.
+    kernels::StrataFixed fixed;
+    // Memory of all.
     std::deque<std::vector<double>> doubles;
     std::deque<std::vector<int>> ints;
     std::vector<kernels::StrataBlock> blocks;
     std::vector<kernels::BlockRecord> records;
+    std::vector<kernels::FixedStratum> fixed_strata;
   };
 
   void read_side(Side& side, const Model& source, const Eigen::MatrixXd& x);
@@ -82,7 +78,11 @@ private:
   void factor_generators(StratumCopies& copies, const Stratum& stratum) const;
   void touch_copies(std::size_t s);
   void touch_residual();
+  /// V = I + sum C T C' of a stratum reduced to some of its directions: columns, groups and (d = 1) generators.
+  void set_covariance(Side& side, const StratumCopies& copies, const Eigen::MatrixXd& reduce,
+                      kernels::StrataBlock& block) const;
   void make_blocks(Side& side);
+  void make_fixed(Side& side);
   void make_sampler(const BootstrapModels& models);
   void make_moments(Side& side, const double* lambda);
   [[nodiscard]] Eigen::MatrixXd covariance(const Side& side, const StratumCopies& copies, const double* lambda) const;

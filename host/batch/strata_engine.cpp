@@ -236,28 +236,15 @@ void StrataEngine::run(const Backend& backend, bool parameters, kernels::Bootstr
   if (!parameters) return;
   // Fixed effects are no part of a record: from the replicate's coordinates, drawn again.
   const bool refit = chunk.full.status == nullptr;
-  std::vector<double> null_record(job.null.record), full_record(refit ? 0 : job.full.record),
-      scratch(kernels::strata_draw_scratch(job.sampler));
-  const auto solve = [&](bool full, const kernels::FitResults& results, std::uint64_t i) {
-    const kernels::Shape& s = full ? *job.job.full : *job.job.null;
-    if (results.beta == nullptr) return;
-    const int size = kernels::triangle_size(s.p);
-    if (!std::isfinite(results.deviance[i])) {
-      std::fill_n(results.beta + i * s.p, s.p, std::numeric_limits<double>::quiet_NaN());
-      std::fill_n(results.x_factor + i * size, size, std::numeric_limits<double>::quiet_NaN());
-      return;
-    }
-    const auto [beta, factor] = data_->fixed_effects(full, results.lambda + i * s.lambdas, scratch.data());
-    std::copy(beta.data(), beta.data() + beta.size(), results.beta + i * s.p);
-    for (int r = 0; r < s.p; ++r)
-      for (int c = 0; c <= r; ++c) results.x_factor[i * size + kernels::triangle(r, c)] = factor(r, c);
-  };
-  for (std::uint64_t i = 0; i < chunk.count; ++i) {
-    kernels::cpu_kernels().strata->draw(job.sampler, job.job.seed, chunk.first + i, null_record.data(),
-                                        refit ? nullptr : full_record.data(), scratch.data());
-    solve(false, chunk.null, i);
-    if (!refit) solve(true, chunk.full, i);
-  }
+  for (const bool full : {false, true})
+    if (const kernels::FitResults& results = full ? chunk.full : chunk.null;
+        !(full && refit) && results.beta != nullptr)
+      kernels::small_sample_kernels(kernels::cpu_kernels())
+          .strata_fixed(job, data_->fixed(full), full, chunk.first, chunk.count, results);
+}
+
+void StrataEngine::test(const kernels::TestJob& tests) const {
+  kernels::small_sample_kernels(kernels::cpu_kernels()).strata(job_, data_->fixed(tests.full), tests);
 }
 
 kernels::StatisticCounts StrataEngine::summarize(const Backend& backend, std::uint64_t first, std::uint64_t count,

@@ -26,6 +26,7 @@ public:
   [[nodiscard]] EngineFacts facts() const override;
   [[nodiscard]] double thread_bytes() const override;
   void run(const Backend& backend, bool parameters, kernels::BootstrapChunk& chunk) const override;
+  void test(const kernels::TestJob& tests) const override;
   [[nodiscard]] int device_workers() const override;
   [[nodiscard]] bool summarizes(const Backend& backend) const override { return backend.cuda; }
   kernels::StatisticCounts summarize(const Backend& backend, std::uint64_t first, std::uint64_t count,

@@ -110,6 +110,10 @@ kernels::StatisticCounts StreamingEngine::summarize(const Backend& backend, std:
   return kernels::cuda_summarize(job, first, count, observed, refit_);
 }
 
+void StreamingEngine::test(const kernels::TestJob& tests) const {
+  kernels::small_sample_kernels(kernels::cpu_kernels()).replicates(job_, tests);
+}
+
 int StreamingEngine::device_workers() const { return kernels::cuda_slots(); }
 
 }  // namespace batchlmm

@@ -6,11 +6,10 @@
 
 #include <Eigen/Core>
 
+#include "host/batch/hypotheses.hpp"
 #include "host/inference/variance_components.hpp"
 
 namespace batchlmm {
-
-enum class SmallSample { satterthwaite, kenward_roger };
 
 /// A contrast of the fixed effects.
 struct ContrastTest {
