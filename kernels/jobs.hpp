@@ -19,6 +19,9 @@ struct NewtonOptions {
   /// Not 0: lower minima than the first run's are rare, and this many starting points are enough for a full fit whose
   /// null had one minimum only.
   int lone_starts = 0;
+  /// Nothing is fitted: the starting point is the optimum. So a model without random effects is one whose variances
+  /// stay at 0.
+  bool stay = false;
 };
 
 /// How a fit ended. Values are those of batchlmm::Status.

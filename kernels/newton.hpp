@@ -445,6 +445,13 @@ BATCHLMM_INLINE MaskOf<V> newton_step(const S& s, const W& w, Newton<V, A>& n, c
   const int m = s.parameters;
   n.evaluations = n.evaluations + V(1.0);
   n.total_evaluations = n.total_evaluations + V(1.0);
+  if (options.stay) {
+    const auto here = alive && e.ok;
+    n.best = select(here, e.deviance, n.best);
+    n.best_certified = here || n.best_certified;
+    for (int i = 0; i < s.lambdas; ++i) n.best_lambda[i] = select(here, V(w.lambda[i]), V(n.best_lambda[i]));
+    return alive;
+  }
 
   const V noise = V(1e-12) * (absolute(n.f) + V(1.0));
   const auto accepted = n.fresh || (e.ok && (e.deviance <= fma(V(1e-4) * n.t, n.slope, n.f) + noise));

@@ -21,9 +21,9 @@ BATCHLMM_INLINE MaskOf<V> singular_term(const S& s, const Newton<V, A>& n, int b
   return n.next.l[s.term[b].lambda + s.term[b].k * s.term[b].k - 1] < V(singular_tolerance);
 }
 
-/// Starting point of the full fit from the null's optimum. Columns of a full term that the null does not fill start a
-/// little inside the cone where the term has several columns (the gradient vanishes at a corner of rank k - 2), at 0
-/// where it is scalar.
+/// Starting point of the full fit from the null's optimum; a null whose variances stay at 0 fills no column. Columns of
+/// a full term that the null does not fill start a little inside the cone where the term has several columns (the
+/// gradient vanishes at a corner of rank k - 2), at 0 where it is scalar.
 template <class Out, class In>
 BATCHLMM_INLINE void full_start(const BootstrapJob& job, const In& null_lambda, const Out& full_lambda) {
   const Shape &full = *job.full, &null = *job.null;
@@ -33,6 +33,7 @@ BATCHLMM_INLINE void full_start(const BootstrapJob& job, const In& null_lambda, 
     for (int i = 0; i < k; ++i)
       for (int c = 0; c < k; ++c) full_lambda[full.term[b].lambda + i * k + c] = i == c ? inside : 0.0;
   }
+  if (job.null_options.stay) return;
   const double* map = job.embed_map;
   for (int b = 0; b < null.terms; ++b) {
     const TermShape &from = null.term[b], &to = full.term[job.embed_term[b]];

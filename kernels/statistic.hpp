@@ -1,6 +1,7 @@
 /// @file
 /// What a replicate's two fits say together: its status, its statistic, and what they add to the counts. All counts are
-/// integers, the sum of the statistics too, so that they are the same however the work was divided, on every backend.
+/// integers, the sums of the statistics and of their squares too, so that they are the same however the work was
+/// divided, on every backend.
 #pragma once
 
 #include <cstddef>
@@ -28,7 +29,8 @@ struct StatisticCounts {
   std::uint64_t status[fit_status_count] = {};
   std::uint64_t singular_null = 0, singular_full = 0;
   std::uint64_t evaluations_null = 0, evaluations_full = 0;
-  ExactSum sum;  ///< of the used replicates' statistics
+  ExactSum sum;          ///< of the used replicates' statistics
+  ExactSum sum_squares;  ///< of their squares, each rounded to a double first
 };
 
 /// The status is the worse of the two fits'.
@@ -92,6 +94,7 @@ BATCHLMM_FUNCTION inline void add_replicate(StatisticCounts& to, const FitResult
   to.extreme += r.statistic >= observed ? 1 : 0;
   to.zero += r.statistic == 0 ? 1 : 0;
   add(to.sum, exact(r.statistic));
+  add(to.sum_squares, exact(r.statistic * r.statistic));
 }
 
 BATCHLMM_FUNCTION inline void add(StatisticCounts& to, const StatisticCounts& more) {
@@ -105,6 +108,7 @@ BATCHLMM_FUNCTION inline void add(StatisticCounts& to, const StatisticCounts& mo
   to.evaluations_null += more.evaluations_null;
   to.evaluations_full += more.evaluations_full;
   add(to.sum, more.sum);
+  add(to.sum_squares, more.sum_squares);
 }
 
 }  // namespace BATCHLMM_ISA

@@ -22,7 +22,7 @@ inline const kernels::BootstrapJob& streaming_job(const Bootstrap& bootstrap) {
 }
 
 /// How the null model differs from the full one.
-enum class Dropped { fixed_effect, random_slope, random_term };
+enum class Dropped { fixed_effect, random_slope, random_term, random_effects };
 
 /// Two nested random models and the job that tests one against the other.
 struct BootstrapCase {
@@ -50,7 +50,10 @@ struct BootstrapCase {
         smaller->random.pop_back();
         break;
       }
+      // Without any random effects: those of the full model stay at 0.
+      if (dropped == Dropped::random_effects) break;
     }
+    const bool at_zero = dropped == Dropped::random_effects;
     name = "kind " + std::to_string(static_cast<int>(kind)) + ", k " + std::to_string(k) + ", seed " +
            std::to_string(seed) + ", dropped " + std::to_string(static_cast<int>(dropped));
     null = std::make_unique<Model>(smaller, Method::ml);
@@ -58,9 +61,9 @@ struct BootstrapCase {
     const kernels::Shape& s = null->shape();
     std::vector<double> lambda(s.lambdas, 0.0);
     for (int b = 0; b < s.terms; ++b)
-      for (int i = 0; i < s.term[b].k; ++i) lambda[s.term[b].lambda + i * s.term[b].k + i] = 0.3 + 0.2 * i;
-    bootstrap =
-        std::make_unique<Bootstrap>(*null, *full, embed(*null, *full), lambda, 1.0, 20250101 + seed, Tier::streaming);
+      for (int i = 0; !at_zero && i < s.term[b].k; ++i) lambda[s.term[b].lambda + i * s.term[b].k + i] = 0.3 + 0.2 * i;
+    bootstrap = std::make_unique<Bootstrap>(*null, *full, at_zero ? embed_at_zero(*null, *full) : embed(*null, *full),
+                                            lambda, 1.0, 20250101 + seed, Tier::streaming);
   }
 };
 
@@ -71,6 +74,7 @@ inline std::vector<BootstrapCase> bootstrap_cases() {
   // A sanitizer needs one of each stage's code, not every design.
   for (Kind kind : {Kind::crossed, Kind::deep}) cases.emplace_back(kind, 2, 10, Dropped::fixed_effect);
   cases.emplace_back(Kind::crossed, 1, 50, Dropped::random_term);
+  cases.emplace_back(Kind::crossed, 2, 60, Dropped::random_effects);
   return cases;
 #endif
   for (Kind kind : {Kind::single, Kind::nested, Kind::crossed, Kind::partially_crossed, Kind::nested_and_crossed,
@@ -79,6 +83,7 @@ inline std::vector<BootstrapCase> bootstrap_cases() {
       cases.emplace_back(kind, k, 10, Dropped::fixed_effect);
       if (k > 1) cases.emplace_back(kind, k, 30, Dropped::random_slope);
       if (kind != Kind::single && k == 1) cases.emplace_back(kind, k, 50, Dropped::random_term);
+      if (kind == Kind::single || kind == Kind::crossed) cases.emplace_back(kind, k, 60, Dropped::random_effects);
     }
   return cases;
 }

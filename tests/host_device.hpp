@@ -126,7 +126,8 @@ inline bool same_counts(const kernels::StatisticCounts& a, const kernels::Statis
          std::equal(std::begin(a.status), std::end(a.status), std::begin(b.status)) &&
          a.singular_null == b.singular_null && a.singular_full == b.singular_full &&
          a.evaluations_null == b.evaluations_null && a.evaluations_full == b.evaluations_full &&
-         a.sum.high == b.sum.high && a.sum.low == b.sum.low;
+         a.sum.high == b.sum.high && a.sum.low == b.sum.low && a.sum_squares.high == b.sum_squares.high &&
+         a.sum_squares.low == b.sum_squares.low;
 }
 
 }  // namespace batchlmm::oracle

@@ -85,7 +85,7 @@ struct Collected {
 };
 
 Collected run(const HashEngine& engine, std::uint64_t first, std::uint64_t count, int workers, bool collect = true,
-              bool refit = false) {
+              bool refit = false, const StoppingRule& stop = {}) {
   const kernels::Shape s = one_theta();
   ReplicateUnits units;
   units.null = &s;
@@ -95,6 +95,7 @@ Collected run(const HashEngine& engine, std::uint64_t first, std::uint64_t count
   run.first = first;
   run.count = count;
   run.observed = 3.84;
+  run.stop = stop;
   if (collect)
     run.collect = [&](const ReplicateBlock& block) {
       EXPECT_EQ(block.first, first + c.statistic.size());
@@ -121,6 +122,8 @@ void expect_same(const ReplicateSummary& a, const ReplicateSummary& b) {
   EXPECT_EQ(a.evaluations_null, b.evaluations_null);
   EXPECT_EQ(a.evaluations_full, b.evaluations_full);
   EXPECT_EQ(a.sum_statistic, b.sum_statistic);
+  EXPECT_EQ(a.sum_squares, b.sum_squares);
+  EXPECT_EQ(a.rule_met, b.rule_met);
 }
 
 TEST(RunReplicates, CountsAreTheBlocksCounts) {
@@ -137,6 +140,7 @@ TEST(RunReplicates, CountsAreTheBlocksCounts) {
     by_hand.extreme += c.statistic[i] >= 3.84;
     by_hand.zero += c.statistic[i] == 0;
     by_hand.sum_statistic += c.statistic[i];
+    by_hand.sum_squares += c.statistic[i] * c.statistic[i];
     ASSERT_GE(c.statistic[i], 0);
   }
   EXPECT_EQ(c.statistic.size(), 4321u);
@@ -147,6 +151,7 @@ TEST(RunReplicates, CountsAreTheBlocksCounts) {
   EXPECT_EQ(c.summary.status, by_hand.status);
   // 4321 roundings to a multiple of 2^-60 on one side, of the running sum on the other.
   EXPECT_NEAR(c.summary.sum_statistic, by_hand.sum_statistic, 1e-11 * by_hand.sum_statistic);
+  EXPECT_NEAR(c.summary.sum_squares, by_hand.sum_squares, 1e-11 * by_hand.sum_squares);
   for (const std::uint64_t n : c.summary.status) EXPECT_GT(n, 0u);
   EXPECT_GT(c.summary.zero, 0u);
   EXPECT_TRUE(c.summary.stopped.empty());
@@ -185,6 +190,85 @@ TEST(RunReplicates, RefitsHaveNoStatistic) {
   EXPECT_EQ(c.summary.extreme + c.summary.zero + c.summary.singular_full + c.summary.evaluations_full, 0u);
   EXPECT_EQ(c.summary.sum_statistic, 0);
   EXPECT_GT(c.summary.used, 900u);
+}
+
+TEST(StoppingRules, TheRunEndsWithTheReplicateThatMeetsTheRule) {
+  // Arrange
+  const HashEngine engine;
+  const Collected all = run(engine, 11, 5000, 1);
+  for (const StoppingRule& rule : {StoppingRule{25, 0}, StoppingRule{1, 0}, StoppingRule{0, 0.1}, StoppingRule{0, 0.05},
+                                   StoppingRule{40, 0.1}, StoppingRule{300, 0.1}}) {
+    SCOPED_TRACE(testing::Message() << rule.extremes << " " << rule.precision);
+    // One replicate after the other, by the definition.
+    std::uint64_t used = 0, extreme = 0, last = 0;
+    for (bool met = false; !met; ++last) {
+      ASSERT_LT(last, all.status.size());
+      if (!is_used(all.status[last])) continue;
+      ++used;
+      extreme += all.statistic[last] >= 3.84;
+      const double p = (1.0 + static_cast<double>(extreme)) / (1.0 + static_cast<double>(used));
+      met =
+          (rule.extremes > 0 && extreme == rule.extremes) ||
+          (rule.precision > 0 && used >= 100 && std::sqrt((1 - p) / (p * static_cast<double>(used))) < rule.precision);
+    }
+
+    // Act
+    const Collected stopped = run(engine, 11, 5000, 1, true, false, rule);
+    const Collected whole = run(engine, 11, last, 1);
+
+    // Assert
+    EXPECT_TRUE(stopped.summary.rule_met);
+    EXPECT_EQ(stopped.summary.used, used);
+    EXPECT_EQ(stopped.summary.extreme, extreme);
+    EXPECT_EQ(stopped.statistic.size(), last);
+    ReplicateSummary expected = whole.summary;
+    expected.rule_met = true;
+    expect_same(stopped.summary, expected);
+    EXPECT_TRUE(same_bits(stopped.statistic, whole.statistic));
+  }
+}
+
+TEST(StoppingRules, WorkersChunksAndTheMostReplicatesDoNotMatter) {
+  for (const StoppingRule& rule : {StoppingRule{120, 0}, StoppingRule{0, 0.08}}) {
+    const HashEngine engine;
+    const Collected a = run(engine, 11, 5000, 1, true, false, rule);
+    for (const std::uint64_t length : {1, 37, 100, 1000, 7000}) {
+      for (const int workers : {1, 2, 5}) {
+        HashEngine other;
+        other.length = length;
+        other.counts_alone = true;
+        const Collected b = run(other, 11, 4000, workers, length % 2 == 0, false, rule);
+        expect_same(a.summary, b.summary);
+        if (length % 2 == 0) {
+          EXPECT_TRUE(same_bits(a.statistic, b.statistic));
+        }
+      }
+    }
+  }
+}
+
+TEST(StoppingRules, ARuleThatIsNotMetEndsNothing) {
+  const HashEngine engine;
+
+  const Collected a = run(engine, 0, 700, 2), b = run(engine, 0, 700, 2, true, false, {100'000, 0});
+
+  EXPECT_FALSE(b.summary.rule_met);
+  expect_same(a.summary, b.summary);
+}
+
+TEST(StoppingRules, AFailureBehindTheLastReplicateIsNone) {
+  // Arrange: chunks of 100; those from 300 on cannot be done.
+  HashEngine broken;
+  broken.before = [](std::uint64_t first) {
+    if (first >= 300) throw loss();
+  };
+
+  for (const int workers : {1, 3}) {
+    const Collected c = run(broken, 0, 5000, workers, true, false, {30, 0});
+
+    EXPECT_TRUE(c.summary.rule_met);
+    EXPECT_TRUE(c.summary.stopped.empty());
+  }
 }
 
 class LostDevice : public testing::TestWithParam<std::tuple<int, bool>> {};

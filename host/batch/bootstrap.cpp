@@ -30,6 +30,7 @@ ReplicateSummary Bootstrap::run(const BootstrapRun& run) const {
   units.null = &null_.shape();
   if (&null_ != &full_) units.full = &full_.shape();
   units.shift_null = null_.shape().degrees * std::log(sigma_ * sigma_);
+  units.null_at_zero = embedding_.null_at_zero;
   units.shift_full = full_.shape().degrees * std::log(sigma_ * sigma_);
   // A device takes as many calls of the engine at a time as it has places for.
   const int workers = run.backend.cuda ? engine().device_workers() : run.threads;

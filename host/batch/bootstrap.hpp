@@ -18,7 +18,7 @@ namespace batchlmm {
 class Bootstrap {
 public:
   /// A likelihood-ratio test.
-  /// @param null, full  by ML, kept by reference
+  /// @param null, full  both by ML, or both by REML with the same columns of X; kept by reference
   /// @param lambda      generating factors of the null's terms (kernels' order and gauge)
   /// @param sigma       generating residual standard deviation
   /// @param tier        none: the cheapest that takes the models

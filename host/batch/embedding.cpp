@@ -32,7 +32,10 @@ std::string join(const std::vector<std::string>& names) {
 
 }  // namespace
 
-Embedding embed(const Model& null, const Model& full) {
+namespace {
+
+/// @throws ModelError where the response, the rows or the fixed effects are not those of a smaller model
+void check_rows_and_fixed_effects(const Model& null, const Model& full) {
   const ModelMatrices &m0 = null.matrices(), &m1 = full.matrices();
   if (m0.response != m1.response)
     throw ModelError(
@@ -51,6 +54,20 @@ Embedding embed(const Model& null, const Model& full) {
       throw ModelError(fmt::format("the models are not nested: the fixed effects of \"{}\" are not all in \"{}\"",
                                    m0.formula, m1.formula));
   }
+}
+
+/// @param more  how many parameters the full model has beside the null's
+void check_parameters(const Model& null, const Model& full, int more) {
+  if (more <= 0)
+    throw ModelError(fmt::format("the models are not nested: \"{}\" has no more parameters than \"{}\"",
+                                 full.matrices().formula, null.matrices().formula));
+}
+
+}  // namespace
+
+Embedding embed(const Model& null, const Model& full) {
+  check_rows_and_fixed_effects(null, full);
+  const ModelMatrices &m0 = null.matrices(), &m1 = full.matrices();
   Embedding e;
   std::vector<int> filled(full.shape().terms, 0);
   for (int b = 0; b < null.shape().terms; ++b) {
@@ -75,10 +92,15 @@ Embedding embed(const Model& null, const Model& full) {
           fmt::format("the models are not nested: the random-effects term ({} | {}) of \"{}\" is not in \"{}\"",
                       join(t0.names), t0.group, m0.formula, m1.formula));
   }
-  const int df = full.shape().p + full.shape().parameters - null.shape().p - null.shape().parameters;
-  if (df <= 0)
-    throw ModelError(
-        fmt::format("the models are not nested: \"{}\" has no more parameters than \"{}\"", m1.formula, m0.formula));
+  check_parameters(null, full, full.shape().p + full.shape().parameters - null.shape().p - null.shape().parameters);
+  return e;
+}
+
+Embedding embed_at_zero(const Model& null, const Model& full) {
+  check_rows_and_fixed_effects(null, full);
+  check_parameters(null, full, full.shape().p + full.shape().parameters - null.shape().p);
+  Embedding e = identity_embedding(full);
+  e.null_at_zero = true;
   return e;
 }
 

@@ -17,7 +17,8 @@
 
 namespace batchlmm {
 
-/// Two nested models by ML and the generating values, or (`full` == `null`) one model that is drawn from and refitted.
+/// Two nested models by the same method and the generating values, or (`full` == `null`) one model that is drawn from
+/// and refitted.
 struct BootstrapModels {
   const Model* null = nullptr;  ///< generates the replicates
   const Model* full = nullptr;

@@ -57,6 +57,16 @@ void record(const kernels::Shape& s, const Optimum& optimum, std::uint64_t i, co
   if (results.boundary != nullptr) results.boundary[i] = optimum.boundary;
 }
 
+/// The starting point in place of an optimum.
+Optimum unfitted(const std::vector<double>& start, const CriterionValue& value) {
+  Optimum optimum;
+  optimum.lambda = start;
+  optimum.value = value;
+  optimum.certified = true;
+  optimum.evaluations = 1;
+  return optimum;
+}
+
 /// The device takes the model's criterion, and takes less time for it than a core for the cheapest of the CPU's.
 bool device_pays(const Model& model, const CriterionCost& on_cpu) {
   const double columns = model.shape().columns();
@@ -114,7 +124,7 @@ LargeEngine::LargeEngine(const BootstrapModels& models, LargeDevices devices)
       full_side_{nullptr, {}, CarriedTraces(full_.shape())},
       devices_(std::move(devices)) {
   const SerialBlas serial;  // the traces' bits go into the replicates'
-  null_side_ = make_side(null_, first_start(null_, lambda_));
+  null_side_ = make_side(null_, embedding_.null_at_zero ? lambda_ : first_start(null_, lambda_));
   if (!refit_) full_side_ = make_side(full_, first_start(full_, embedding_.apply(null_, full_, lambda_)));
 }
 
@@ -276,6 +286,8 @@ void LargeEngine::fit(const Side& side, Criterion& criterion, bool parameters, c
   job.embed_map = embedding_.map.data();
   job.embed_term = embedding_.term.data();
   job.embed_column = embedding_.column.data();
+  job.null_options.stay = embedding_.null_at_zero;
+  const bool stay = embedding_.null_at_zero && side.model == &null_;
   for (std::uint64_t i = 0; i < y.size(); ++i) {
     if (!y[i].allFinite()) {
       kernels::record_failure(s, kernels::fit_non_finite, i, results);
@@ -289,7 +301,7 @@ void LargeEngine::fit(const Side& side, Criterion& criterion, bool parameters, c
     options.first = &first[i];
     options.traces = &side.traces;
     options.final_evaluation = false;
-    Optimum optimum = minimize(criterion, *side.model, {side.start}, options);
+    Optimum optimum = stay ? unfitted(side.start, first[i]) : minimize(criterion, *side.model, {side.start}, options);
     int evaluations = optimum.evaluations;
     if (null.status != nullptr && !(optimum.value.deviance <= null.deviance[i] + 1e-9)) {
       // A worse optimum than a point that is known: once more, from there.

@@ -71,7 +71,7 @@ void choose_starts(kernels::BootstrapJob& job, bool refit, int null_starts, int 
   // Where a lower minimum is that rare, the full model's are near the null's: if all ways led to one there, the way
   // from it is enough.
   job.null_options.lone_starts = null_missed ? 0 : 1;
-  job.full_options.lone_starts = refit || null_missed || full_missed ? 0 : 1;
+  job.full_options.lone_starts = refit || job.null_options.stay || null_missed || full_missed ? 0 : 1;
 }
 
 }  // namespace batchlmm

@@ -47,8 +47,10 @@ struct ReplicateSummary {
   std::array<std::uint64_t, status_count> status{};
   std::uint64_t singular_null = 0, singular_full = 0;
   double sum_statistic = 0;  ///< over the used; the sum is exact (kernels/statistic.hpp) before it is rounded
+  double sum_squares = 0;    ///< of the used replicates' statistics, likewise
   std::uint64_t evaluations_null = 0, evaluations_full = 0;
-  std::string stopped;  ///< why the run ended before its last replicate; empty: it did not
+  bool rule_met = false;  ///< the stopping rule ended the run: the last replicate is the first that met it
+  std::string stopped;    ///< why the run ended before its last replicate; empty: it did not
 };
 
 }  // namespace batchlmm

@@ -28,6 +28,7 @@ ReplicateSummary summary_of(const kernels::StatisticCounts& counts) {
   s.singular_null = counts.singular_null;
   s.singular_full = counts.singular_full;
   s.sum_statistic = kernels::value(counts.sum);
+  s.sum_squares = kernels::value(counts.sum_squares);
   s.evaluations_null = counts.evaluations_null;
   s.evaluations_full = counts.evaluations_full;
   return s;
@@ -41,6 +42,7 @@ struct Chunk {
   std::vector<double> test_values;
   std::vector<HypothesisTest> tests;
   kernels::StatisticCounts counts;
+  std::uint64_t kept = 0;  ///< replicates that belong to the run: all, unless a rule ended it
 
   void test(const ReplicateEngine& engine, const ReplicateUnits& units) {
     const kernels::BootstrapChunk& chunk = buffers.chunk;
@@ -60,11 +62,17 @@ struct Chunk {
   void evaluate(const ReplicateUnits& units, double observed) {
     const kernels::BootstrapChunk& chunk = buffers.chunk;
     const std::uint64_t n = chunk.count;
+    if (units.null_at_zero) {
+      std::fill(buffers.null.boundary.begin(), buffers.null.boundary.end(), 0);
+      std::replace(buffers.null.status.begin(), buffers.null.status.end(),
+                   static_cast<std::uint8_t>(kernels::fit_boundary), static_cast<std::uint8_t>(kernels::fit_converged));
+    }
     status.resize(n);
     statistic.resize(n);
     deviance_null.resize(n);
     deviance_full.resize(units.full != nullptr ? n : 0);
     counts = {};
+    kept = n;
     for (std::uint64_t i = 0; i < n; ++i) {
       const kernels::ReplicateOutcome outcome = kernels::outcome(chunk.null, chunk.full, i);
       kernels::add_replicate(counts, chunk.null, chunk.full, i, outcome, observed);
@@ -74,10 +82,32 @@ struct Chunk {
       if (units.full != nullptr) deviance_full[i] = chunk.full.deviance[i] + units.shift_full;
     }
   }
+
+  /// Leaves the replicates up to the first that meets the rule, with their counts.
+  /// @param before  counts of the replicates before this chunk
+  /// @return whether there is one
+  bool cut(const StoppingRule& rule, const kernels::StatisticCounts& before, double observed) {
+    const kernels::BootstrapChunk& chunk = buffers.chunk;
+    kernels::StatisticCounts here;
+    for (std::uint64_t i = 0; i < chunk.count; ++i) {
+      kernels::add_replicate(here, chunk.null, chunk.full, i, {static_cast<std::uint8_t>(status[i]), statistic[i]},
+                             observed);
+      if (!rule.met(before.used + here.used, before.extreme + here.extreme)) continue;
+      counts = here;
+      kept = i + 1;
+      return true;
+    }
+    return false;
+  }
   [[nodiscard]] ReplicateBlock block() const {
     const FitBuffers &null = buffers.null, &full = buffers.full;
-    return {buffers.chunk.first, status,    statistic, deviance_null, deviance_full, null.lambda,   full.lambda,
-            null.beta,           full.beta, null.r2,   full.r2,       null.x_factor, full.x_factor, tests};
+    const auto rows = [this](const auto& values) {
+      const std::uint64_t n = buffers.chunk.count;
+      return std::span(values).first(n == 0 ? 0 : values.size() / n * kept);
+    };
+    return {buffers.chunk.first, rows(status),        rows(statistic),     rows(deviance_null), rows(deviance_full),
+            rows(null.lambda),   rows(full.lambda),   rows(null.beta),     rows(full.beta),     rows(null.r2),
+            rows(full.r2),       rows(null.x_factor), rows(full.x_factor), rows(tests)};
   }
 };
 
@@ -89,7 +119,8 @@ ReplicateSummary run_replicates(const ReplicateEngine& engine, const ReplicateUn
   // Indices go up to the largest number: nothing is added to the last one.
   const std::uint64_t last = run.first + run.count, first_chunk = run.first / length,
                       end_chunk = last / length + (last % length != 0 ? 1 : 0);
-  const bool counts_alone = !run.collect && !run.parameters && engine.summarizes(run.backend);
+  const bool counts_alone =
+      !run.collect && !run.parameters && !run.stop.is_set() && !units.null_at_zero && engine.summarizes(run.backend);
   workers =
       static_cast<int>(std::clamp<std::uint64_t>(end_chunk - first_chunk, 1, static_cast<std::uint64_t>(workers)));
 
@@ -101,6 +132,7 @@ ReplicateSummary run_replicates(const ReplicateEngine& engine, const ReplicateUn
   std::exception_ptr failure, loss;
   std::uint64_t lost_chunk = end_chunk;  // the first that a lost device did not finish
   std::string stopped;
+  bool rule_met = false;
 
   // A chunk that a device loses is given to another one, while there is one.
   const auto run_chunk = [&](Chunk& chunk, std::uint64_t begin, std::uint64_t n) {
@@ -142,8 +174,12 @@ ReplicateSummary run_replicates(const ReplicateEngine& engine, const ReplicateUn
           return;
         }
         std::unique_lock lock(mutex);
-        turn.wait(lock, [&] { return next_to_collect == c || failure || lost_chunk < c; });
-        if (failure || lost_chunk < c) return;
+        turn.wait(lock, [&] { return next_to_collect == c || failure || rule_met || lost_chunk < c; });
+        if (failure || rule_met || lost_chunk < c) return;
+        if (run.stop.is_set() && chunk.cut(run.stop, total, run.observed)) {
+          rule_met = true;
+          next_chunk = end_chunk;
+        }
         if (run.collect) run.collect(chunk.block());
         kernels::add(total, chunk.counts);
         if (run.progress) run.progress(total.replicates, run.count);
@@ -164,7 +200,8 @@ ReplicateSummary run_replicates(const ReplicateEngine& engine, const ReplicateUn
   if (failure) std::rethrow_exception(failure);
   if (loss && total.replicates == 0) std::rethrow_exception(loss);
   ReplicateSummary summary = summary_of(total);
-  summary.stopped = stopped;
+  summary.rule_met = rule_met;
+  if (!rule_met) summary.stopped = stopped;
   return summary;
 }
 

@@ -7,6 +7,7 @@
 
 #include "host/batch/engine.hpp"
 #include "host/batch/replicates.hpp"
+#include "host/batch/stopping_rule.hpp"
 
 namespace batchlmm {
 
@@ -25,6 +26,7 @@ struct BootstrapRun {
   int threads = 1;                        ///< of the CPU; a device has as many as it has places of work
   bool parameters = false;                ///< keep beta, r^2 and X's factor: one more evaluation a fit
   const ReplicateTests* tests = nullptr;  ///< results in the blocks that are collected; null: none
+  StoppingRule stop;  ///< where it is met the run ends, and what comes after is neither counted nor collected
   std::function<void(const ReplicateBlock&)>
       collect;  ///< called in order of the replicates, one call at a time; may be empty
   std::function<void(std::uint64_t done, std::uint64_t total)> progress;
@@ -37,9 +39,12 @@ struct ReplicateUnits {
   double shift_null = 0, shift_full = 0;  ///< added to the deviances of blocks
   const kernels::TestPlan* tests = nullptr;
   double sigma = 1;  ///< generating residual standard deviation: the unit of tests
+  bool null_at_zero =
+      false;  ///< the null has no random effects (Embedding): that its variances are 0 is no singular fit
 };
 
-/// Where nobody collects and the engine can count by itself (ReplicateEngine::summarizes), no replicate leaves it.
+/// Where nobody collects, no rule stops the run, the null has random effects and the engine can count by itself
+/// (ReplicateEngine::summarizes), no replicate leaves it.
 ///
 /// A device that is lost ends the run: where it was the last of several, and at least one chunk is done, the summary is
 /// of the replicates before the first that is not (all collected), and `stopped` says why.

@@ -95,6 +95,7 @@ void for_each_refused(const std::vector<std::uint8_t>& refused, const F& f) {
 
 std::string SharedFactorizationEngine::obstacle(const BootstrapModels& models) {
   const Model &null = *models.null, &full = *models.full;
+  if (models.embedding->null_at_zero) return "the smaller model has no random effects";
   for (const Model* model : {&null, &full}) {
     std::string why = SharedFactorization::obstacle(*model);
     if (!why.empty()) return why;
@@ -114,6 +115,8 @@ std::string SharedFactorizationEngine::does_not_pay(const BootstrapModels& model
 
 SharedFactorizationEngine::SharedFactorizationEngine(const BootstrapModels& models, double reach)
     : streaming_(models), refit_(models.refit()) {
+  if (models.embedding->null_at_zero)
+    throw ModelError("the shared tier does not take these models: the smaller model has no random effects");
   const Model &null = *models.null, &full = *models.full;
   const std::vector<double> embedded = models.embedding->apply(null, full, models.lambda);
   job_.bootstrap = &streaming_.job();

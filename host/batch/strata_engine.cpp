@@ -81,7 +81,7 @@ std::unique_ptr<StrataEngine> StrataEngine::make(const BootstrapModels& models, 
   }
 
   kernels::BootstrapJob& job = engine->job_.job;
-  engine->null_starts_ = shared_starts(null, models.lambda);
+  engine->null_starts_ = models.embedding->null_at_zero ? models.lambda : shared_starts(null, models.lambda);
   engine->full_starts_ = shared_starts(full, models.embedding->apply(null, full, models.lambda));
   engine->map_ = models.embedding->map;
   engine->term_ = models.embedding->term;
@@ -94,6 +94,7 @@ std::unique_ptr<StrataEngine> StrataEngine::make(const BootstrapModels& models, 
   job.embed_term = engine->term_.data();
   job.embed_column = engine->column_.data();
   job.seed = models.seed;
+  job.null_options.stay = models.embedding->null_at_zero;
   engine->job_.null = data.null_model();
   engine->job_.full = data.full_model();
   engine->job_.sampler = data.sampler();
@@ -114,7 +115,8 @@ void StrataEngine::choose_first_starts(bool refit) {
     const std::vector<std::uint16_t>& counts = full ? buffers.full.evaluations : buffers.null.evaluations;
     return std::accumulate(counts.begin(), counts.end(), std::uint64_t{0});
   };
-  if (job_.null.moments > 0) job_.null_moments = evaluations(false, true) < evaluations(false, false);
+  if (job_.null.moments > 0 && !job_.job.null_options.stay)
+    job_.null_moments = evaluations(false, true) < evaluations(false, false);
   if (!refit && job_.full.moments > 0) job_.full_moments = evaluations(true, true) < evaluations(true, false);
 }
 
@@ -210,6 +212,7 @@ EngineFacts StrataEngine::facts() const {
 
 std::optional<kernels::TracedTrip> StrataEngine::trace(bool full) const {
   const kernels::BootstrapJob& job = job_.job;
+  if (!full && job.null_options.stay) return {};
   return full ? kernels::trace_strata_trip(*job.full, job_.full, job.full_options, job.full_starts)
               : kernels::trace_strata_trip(*job.null, job_.null, job.null_options, job.null_starts);
 }

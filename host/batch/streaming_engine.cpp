@@ -31,7 +31,7 @@ StreamingEngine::StreamingEngine(const BootstrapModels& models)
         "the streaming tier takes models whose crossed grouping factors have up to 320 columns together; \"" +
         full.matrices().formula + "\" has " + std::to_string(full.plan().schur));
   const std::vector<double> embedded = models.embedding->apply(null, full, models.lambda);
-  null_starts_ = shared_starts(null, models.lambda);
+  null_starts_ = models.embedding->null_at_zero ? models.lambda : shared_starts(null, models.lambda);
   full_starts_ = shared_starts(full, embedded);
   sampler_ = std::make_unique<SamplerData>(full, null, embedded);
   job_.null = &null.shape();
@@ -45,7 +45,8 @@ StreamingEngine::StreamingEngine(const BootstrapModels& models)
   job_.embed_term = term_.data();
   job_.embed_column = column_.data();
   job_.seed = models.seed;
-  shared_start_ = SharedStartData::make(null, null_starts_.data());
+  job_.null_options.stay = models.embedding->null_at_zero;
+  if (!job_.null_options.stay) shared_start_ = SharedStartData::make(null, null_starts_.data());
   require_memory(thread_bytes(), "the bootstrap of \"" + full.matrices().formula + "\" on one thread");
   choose_starts(job_, models.refit(), static_cast<int>(null_starts_.size() / null.shape().lambdas),
                 static_cast<int>(full_starts_.size() / full.shape().lambdas),
@@ -82,6 +83,7 @@ EngineFacts StreamingEngine::facts() const {
 }
 
 std::optional<kernels::TracedTrip> StreamingEngine::trace(bool full) const {
+  if (!full && job_.null_options.stay) return {};
   return full ? kernels::trace_streaming_trip(*job_.full, job_.full_design, job_.full_options, job_.full_starts)
               : kernels::trace_streaming_trip(*job_.null, job_.null_design, job_.null_options, job_.null_starts);
 }

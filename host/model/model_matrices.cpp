@@ -62,7 +62,7 @@ void check_contrast_names(const ModelOptions& options, const Table& table) {
 ModelMatrices model_matrices(const Formula& formula, const Table& table, const ModelOptions& options) {
   const Terms fixed = expand_terms(formula.fixed.get(), formula);
   const std::vector<RandomEffects> random = expand_random_terms(formula);
-  if (random.empty())
+  if (random.empty() && !options.without_random_effects)
     throw ModelError("the formula has no random-effects term; expected at least one, as in (1 | group): '" +
                      formula.text + "'");
   const Variable response{deparse(*formula.response), formula.response};

@@ -21,6 +21,7 @@ struct ModelOptions {
   /// of the factor in the formula, "factor(x)". A column that this formula does not use, or that is no factor in it,
   /// may be named too, so that one choice serves both models of a comparison.
   std::vector<std::pair<std::string, Contrast>> contrasts;
+  bool without_random_effects = false;  ///< a formula that has no random-effects term is taken, too
 };
 
 /// One random-effects term: k coefficients for each level of a grouping factor.
@@ -56,7 +57,7 @@ struct ModelMatrices {
 /// @throws FormulaError  with the place, where the formula does not fit the table: unknown column or function, a factor
 ///                       where a number is expected, a factor as response
 /// @throws DataError     where a variable is infinite or not a number in a complete row
-/// @throws ModelError    without random-effects term, with a constant response, with no complete row, with a factor of
+/// @throws ModelError    without random-effects term (unless the options allow it), with a constant response, with no complete row, with a factor of
 ///                       one level among the effects
 ModelMatrices model_matrices(const Formula& formula, const Table& table, const ModelOptions& options = {});
 
