@@ -252,7 +252,7 @@ TEST(LrtReport, AnovaTableIsRsToTheByte) {
   const json tests = read_json(BATCHLMM_TEST_DATA "/printed/anova.json");
   ASSERT_GE(tests.size(), 8U);
   for (const auto& [name, j] : tests.items()) {
-    EXPECT_EQ(lrt_text(lrt_of(j), j["data"]), j["text"].get<std::string>()) << name;
+    EXPECT_EQ(lrt_text({lrt_of(j)}, j["data"]), j["text"].get<std::string>()) << name;
   }
 }
 
@@ -260,7 +260,7 @@ TEST(LrtReport, SaysWhatTheBootstrapRestsOn) {
   LikelihoodRatioTest test = lrt_of(read_json(BATCHLMM_TEST_DATA "/printed/anova.json")["two_stars"]);
   test.bootstrap = bootstrap();
 
-  const std::string text = lrt_text(test, "politeness.csv");
+  const std::string text = lrt_text({test}, "politeness.csv");
 
   EXPECT_NE(text.find("p-value    0.004004, 95% Monte-Carlo interval 0.0008 to 0.0087\n"), std::string::npos) << text;
   EXPECT_NE(text.find("used       998 of 1000\n"), std::string::npos) << text;
@@ -276,16 +276,16 @@ TEST(LrtReport, NotesNameTheModel) {
   LikelihoodRatioTest test = lrt_of(read_json(BATCHLMM_TEST_DATA "/printed/anova.json")["two_stars"]);
   test.full = printed_fit("dyestuff2");
 
-  const std::string text = lrt_text(test, "d");
+  const std::string text = lrt_text({test}, "d");
 
   EXPECT_TRUE(text.ends_with("\nm1: boundary (singular) fit: (1 | Batch)\n")) << text;
 }
 
 TEST(LrtReport, JsonHasTheSameFacts) {
   LikelihoodRatioTest test = lrt_of(read_json(BATCHLMM_TEST_DATA "/printed/anova.json")["two_stars"]);
-  const json without = json::parse(lrt_json(test));
+  const json without = json::parse(lrt_json({test}));
   test.bootstrap = bootstrap();
-  const json with = json::parse(lrt_json(test));
+  const json with = json::parse(lrt_json({test}));
 
   EXPECT_EQ(without["replicates"], 0);
   EXPECT_TRUE(without["p_bootstrap"].is_null());
@@ -302,16 +302,17 @@ TEST(LrtReport, ABootstrapThatWasStoppedSaysSo) {
   LikelihoodRatioTest test = lrt_of(read_json(BATCHLMM_TEST_DATA "/printed/anova.json")["two_stars"]);
   test.bootstrap = bootstrap();
   test.bootstrap->asked = 5000;
-  const json whole = json::parse(lrt_json(test));
-  const std::string whole_text = lrt_text(test, "d");
+  const json whole = json::parse(lrt_json({test}));
+  const std::string whole_text = lrt_text({test}, "d");
 
   test.bootstrap->stopped = "CUDA device 0: fit_kernel failed";
 
   EXPECT_TRUE(whole["stopped"].is_null());
   EXPECT_EQ(whole_text.find("stopped"), std::string::npos);
-  EXPECT_NE(lrt_text(test, "d").find("  stopped    after 1000 of 5000 replicates: CUDA device 0: fit_kernel failed\n"),
-            std::string::npos);
-  EXPECT_EQ(json::parse(lrt_json(test))["stopped"], "CUDA device 0: fit_kernel failed");
+  EXPECT_NE(
+      lrt_text({test}, "d").find("  stopped    after 1000 of 5000 replicates: CUDA device 0: fit_kernel failed\n"),
+      std::string::npos);
+  EXPECT_EQ(json::parse(lrt_json({test}))["stopped"], "CUDA device 0: fit_kernel failed");
 }
 
 }  // namespace

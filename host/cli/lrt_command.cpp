@@ -1,81 +1,76 @@
 #include <CLI/App.hpp>
-#include <limits>
 #include <memory>
 
 #include "batchlmm/error.hpp"
-#include "host/batch/tier.hpp"
 #include "host/cli/arguments.hpp"
+#include "host/cli/bootstrap_arguments.hpp"
 #include "host/cli/commands.hpp"
 #include "host/cli/model_input.hpp"
 #include "host/cli/output.hpp"
 #include "host/cli/progress.hpp"
 #include "host/inference/lrt.hpp"
 #include "host/inference/lrt_report.hpp"
+#include "host/inference/null_distribution_figure.hpp"
 
 namespace batchlmm::cli {
 namespace {
 
-/// As given: numbers are read by `whole_number`, which says clearly what is wrong with one.
+constexpr int plot_bins = 60;
+
 struct LrtArguments {
   std::string null;
   std::string full;
+  std::vector<std::string> rest;  ///< larger models, then the table
   ModelInput input;
-  std::string replicates = "0";
-  std::string first = "0";
-  std::string seed = "1";
-  std::string backend = "auto";
-  std::string tier = "auto";
-  std::string threads;
+  BootstrapArguments bootstrap;
+  bool reml = false;
   std::string out;
+  std::string plot;
   bool json = false;
+  bool csv = false;
 };
 
-BackendChoice backend_of(const std::string& name) {
-  if (name == "auto") return BackendChoice::automatic;
-  if (name == "cpu") return BackendChoice::cpu;
-  if (name == "cuda") return BackendChoice::cuda;
-  throw InputError("--backend: expected auto, cpu or cuda, found '" + name + "'");
-}
-
-BootstrapOptions bootstrap_options(const LrtArguments& arguments) {
-  constexpr std::uint64_t most_threads = 4096;
-  BootstrapOptions options;
-  options.replicates = whole_number("--replicates", arguments.replicates);
-  options.first =
-      whole_number("--first", arguments.first, 0, std::numeric_limits<std::uint64_t>::max() - options.replicates);
-  options.seed = whole_number("--seed", arguments.seed);
-  options.backend = backend_of(arguments.backend);
-  options.tier = tier_of_name(arguments.tier);
-  if (!arguments.threads.empty()) {
-    options.threads = static_cast<int>(whole_number("--threads", arguments.threads, 1, most_threads));
-  }
+Outcome run_lrt(LrtArguments arguments) {
+  BootstrapOptions options = bootstrap_options(arguments.bootstrap);
+  options.method = arguments.reml ? Method::reml : Method::ml;
+  options.warn = warn;
   options.out = arguments.out;
+  std::vector<std::string> formulas{arguments.null, arguments.full};
+  formulas.insert(formulas.end(), arguments.rest.begin(), arguments.rest.end() - 1);
+  arguments.input.data = arguments.rest.back();
   if (!options.out.empty()) {
     if (options.replicates == 0) throw InputError("--out: keeps the replicates and needs --replicates, found none");
+    if (formulas.size() != 2)
+      throw InputError("--out: keeps the replicates of one test; expected two models, found " +
+                       std::to_string(formulas.size()));
     check_output_file(options.out);
   }
-  return options;
-}
-
-Outcome run_lrt(const LrtArguments& arguments) {
-  BootstrapOptions options = bootstrap_options(arguments);
-  options.warn = warn;
-  const std::string null = on_one_line(arguments.null);
-  const std::string full = on_one_line(arguments.full);
-  parse_formula(null);  // a slip in a formula shows before a large table is read
-  parse_formula(full);
+  if (!arguments.plot.empty()) {
+    if (options.replicates == 0) throw InputError("--plot: draws the replicates and needs --replicates, found none");
+    check_plot_file(arguments.plot);
+    options.bins = plot_bins;
+  }
+  for (std::string& formula : formulas) {
+    formula = on_one_line(formula);
+    parse_formula(formula);  // a slip in a formula shows before a large table is read
+  }
   const ModelSource source(arguments.input);
-  auto null_matrices = source.matrices(null);
-  auto full_matrices = source.matrices(full);
+  std::vector<std::shared_ptr<const ModelMatrices>> models;
+  models.reserve(formulas.size());
+  for (const std::string& formula : formulas) models.push_back(source.matrices(formula, true));
   Progress progress;
   if (progress.shown()) {
     options.progress = [&progress](std::uint64_t done, std::uint64_t total) { progress.update(done, total); };
   }
-  const LikelihoodRatioTest test = likelihood_ratio_test(std::move(null_matrices), std::move(full_matrices), options);
-  Outcome outcome = arguments.json ? lrt_json(test) : lrt_text(test, source.name());
-  if (test.bootstrap && !test.bootstrap->stopped.empty())
-    outcome.failure = "the bootstrap stopped after " + std::to_string(test.bootstrap->replicates) + " of " +
-                      std::to_string(test.bootstrap->asked) + " replicates: " + test.bootstrap->stopped;
+  const std::vector<LikelihoodRatioTest> tests = likelihood_ratio_chain(models, options);
+  Outcome outcome = arguments.json ? lrt_json(tests) : arguments.csv ? lrt_csv(tests) : lrt_text(tests, source.name());
+  outcome.failure = stopped_bootstrap(tests);
+  if (!arguments.plot.empty()) {
+    std::vector<std::string> names;
+    for (std::size_t i = 0; i < tests.size(); ++i)
+      names.push_back("m" + std::to_string(i + 1) + " against m" + std::to_string(i));
+    svg::write_svg(arguments.plot, null_distribution_figure(tests, names));
+  }
   return outcome;
 }
 
@@ -83,22 +78,26 @@ Outcome run_lrt(const LrtArguments& arguments) {
 
 Run add_lrt_command(CLI::App& app) {
   auto arguments = std::make_shared<LrtArguments>();
-  CLI::App* command =
-      app.add_subcommand("lrt", "Likelihood-ratio test of two nested models, with a parametric-bootstrap p-value");
-  command->add_option("NULL", arguments->null, "The smaller model's formula")->required()->option_text(" ");
-  command->add_option("FULL", arguments->full, "The larger model's formula")->required()->option_text(" ");
-  add_model_input(*command, arguments->input);
-  command->add_option("--replicates", arguments->replicates, "Bootstrap replicates (default 0: no bootstrap)")
-      ->option_text("N");
-  command->add_option("--seed", arguments->seed, "Seed of the random numbers (default 1)")->option_text("S");
-  command->add_option("--first", arguments->first, "Index of the first replicate (default 0)")->option_text("N");
-  command->add_option("--backend", arguments->backend, "auto (default), cpu or cuda")->option_text("B");
-  command->add_option("--tier", arguments->tier, "auto (default), symmetry, streaming, shared or large")
-      ->option_text("T");
-  command->add_option("--threads", arguments->threads, "CPU threads (default: all cores)")->option_text("T");
+  CLI::App* command = app.add_subcommand(
+      "lrt",
+      "Likelihood-ratio tests of nested models, each against the one before, with parametric-bootstrap p-values");
+  command->add_option("NULL", arguments->null, "The smallest model's formula")->required()->option_text(" ");
+  command->add_option("FULL", arguments->full, "A larger model's formula")->required()->option_text(" ");
+  command
+      ->add_option("DATA", arguments->rest,
+                   "Still larger models' formulas, if any; then the table: CSV, Parquet, Arrow "
+                   "IPC / Feather")
+      ->required()
+      ->option_text("...");
+  add_coding_options(*command, arguments->input);
+  command->add_flag("--reml", arguments->reml, "Fit by REML: tests of variance components (same fixed effects)");
+  add_bootstrap_options(*command, arguments->bootstrap);
   command->add_option("--out", arguments->out, "Keep every replicate: FILE.parquet, .csv or .arrow")
       ->option_text("FILE");
-  command->add_flag("--json", arguments->json, "Print JSON in full precision");
+  command->add_option("--plot", arguments->plot, "Draw the statistics' null distribution: FILE.svg")
+      ->option_text("FILE");
+  CLI::Option* json = command->add_flag("--json", arguments->json, "Print JSON in full precision");
+  command->add_flag("--csv", arguments->csv, "Print a table with broom's column names")->excludes(json);
   return [arguments] { return run_lrt(*arguments); };
 }
 

@@ -38,10 +38,33 @@ Table table_of(const ModelInput& input) {
   return read_table(input.data, options);
 }
 
+/// Some rows of a table.
+Table table_of_rows(const Table& table, const std::vector<std::size_t>& rows) {
+  Table out = table;
+  out.rows = rows.size();
+  const auto chosen = [&](const auto& values) {
+    std::decay_t<decltype(values)> some;
+    some.reserve(rows.size());
+    for (const std::size_t row : rows) some.push_back(values[row]);
+    return some;
+  };
+  for (Column& column : out.columns) {
+    if (auto* factor = std::get_if<Factor>(&column.data))
+      factor->codes = chosen(factor->codes);
+    else
+      column.data = chosen(std::get<Numeric>(column.data));
+  }
+  return out;
+}
+
 }  // namespace
 
 void add_model_input(CLI::App& command, ModelInput& input) {
   command.add_option("DATA", input.data, "Table: CSV, Parquet, Arrow IPC / Feather")->required()->option_text(" ");
+  add_coding_options(command, input);
+}
+
+void add_coding_options(CLI::App& command, ModelInput& input) {
   command.add_option("--factor", input.factors, "Columns to read as factors")
       ->allow_extra_args(false)
       ->option_text("A,B,...");
@@ -71,8 +94,24 @@ Table ModelSource::read_other(const std::string& path) const {
   return options.factors.empty() ? table : read_table(path, options);
 }
 
-std::shared_ptr<const ModelMatrices> ModelSource::matrices(const std::string& formula) const {
-  return std::make_shared<const ModelMatrices>(model_matrices(parse_formula(formula), table_, options_));
+std::shared_ptr<const ModelMatrices> ModelSource::matrices(const std::string& formula,
+                                                           bool without_random_effects) const {
+  ModelOptions options = options_;
+  options.without_random_effects = without_random_effects;
+  return std::make_shared<const ModelMatrices>(model_matrices(parse_formula(formula), table_, options));
+}
+
+std::shared_ptr<const ModelMatrices> ModelSource::matrices_on_rows(const std::string& formula,
+                                                                   const ModelMatrices& like) const {
+  const auto on_all = matrices(formula, true);
+  if (on_all->rows == like.rows) return on_all;
+  ModelOptions options = options_;
+  options.without_random_effects = true;
+  auto on_rows = std::make_shared<ModelMatrices>(
+      model_matrices(parse_formula(formula), table_of_rows(table_, like.rows), options));
+  on_rows->rows = like.rows;
+  on_rows->rows_dropped = like.rows_dropped;
+  return on_rows;
 }
 
 std::vector<TermHypothesis> ModelSource::hypotheses(const std::string& formula, const ModelMatrices& model,

@@ -25,14 +25,22 @@ struct ModelInput {
 
 /// Adds DATA (positional, after what was added before), --factor and --contrasts.
 void add_model_input(CLI::App& command, ModelInput& input);
+/// Adds --factor and --contrasts alone.
+void add_coding_options(CLI::App& command, ModelInput& input);
 
 /// A table and the model matrices that formulas make of it.
 class ModelSource {
 public:
   /// Reads the table. @throws InputError
   explicit ModelSource(const ModelInput& input);
+  /// @param without_random_effects  a formula that has no random-effects term is taken, too
   /// @throws FormulaError, DataError, ModelError
-  [[nodiscard]] std::shared_ptr<const ModelMatrices> matrices(const std::string& formula) const;
+  [[nodiscard]] std::shared_ptr<const ModelMatrices> matrices(const std::string& formula,
+                                                              bool without_random_effects = false) const;
+  /// The same on the rows of another model, those that are complete in its variables; the formula may have no
+  /// random-effects term.
+  [[nodiscard]] std::shared_ptr<const ModelMatrices> matrices_on_rows(const std::string& formula,
+                                                                      const ModelMatrices& like) const;
   /// The hypotheses of the fixed-effects terms of a model that `matrices` made of the formula.
   [[nodiscard]] std::vector<TermHypothesis> hypotheses(const std::string& formula, const ModelMatrices& model,
                                                        TermTestType type) const;

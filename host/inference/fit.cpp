@@ -9,6 +9,7 @@
 
 #include "batchlmm/error.hpp"
 #include "host/batch/starts.hpp"
+#include "host/inference/linear_fit.hpp"
 #include "host/model/check_model.hpp"
 #include "host/model/memory.hpp"
 #include "host/model/model.hpp"
@@ -44,6 +45,7 @@ TermCovariance term_covariance(const Eigen::MatrixXd& lambda, double sigma) {
 }  // namespace
 
 Fit fit(std::shared_ptr<const ModelMatrices> matrices, Method method, const Warn& warn) {
+  if (matrices->random.empty()) return linear_fit(std::move(matrices), method);
   check_model(*matrices);
   return fit(Model(std::move(matrices), method), warn);
 }

@@ -51,6 +51,7 @@ struct Fit {
 using Warn = std::function<void(const std::string& message)>;
 
 /// Fits by REML or ML: the optimum is certified (section "Boundary" of the design) and searched from several starts.
+/// A model without random effects is fitted in closed form.
 /// @throws ModelError (more random effects than rows, a constant response, ...), ComputationError
 /// @param warn  called before the work starts where it is long; may be empty
 Fit fit(std::shared_ptr<const ModelMatrices> model, Method method, const Warn& warn = {});

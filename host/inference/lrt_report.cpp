@@ -1,18 +1,14 @@
 #include "host/inference/lrt_report.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
-#include <array>
-#include <cmath>
 #include <nlohmann/json.hpp>
-#include <vector>
 
-#include "host/batch/tier.hpp"
+#include "host/inference/bootstrap_test_report.hpp"
 #include "host/inference/fit_notes.hpp"
 #include "host/inference/r_format.hpp"
 #include "host/inference/r_formula.hpp"
 #include "host/inference/r_print.hpp"
+#include "host/inference/tidy.hpp"
 
 namespace batchlmm {
 namespace {
@@ -20,91 +16,84 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr int digits = 5;  // R's print.anova: getOption("digits") - 2
-constexpr std::array<const char*, 2> model_names{"m0", "m1"};
 
-std::string anova_table(const LikelihoodRatioTest& test) {
-  const std::array<const Fit*, 2> fits{&test.null, &test.full};
-  const auto both = [&](auto value) {
-    return r_format(r_zapsmall({value(*fits[0]), value(*fits[1])}, digits), digits);
+std::string model_name(std::size_t i) { return "m" + std::to_string(i); }
+
+/// The models of the chain.
+std::vector<const Fit*> fits_of(const std::vector<LikelihoodRatioTest>& tests) {
+  std::vector<const Fit*> fits{&tests.front().null};
+  for (const LikelihoodRatioTest& test : tests) fits.push_back(&test.full);
+  return fits;
+}
+
+std::string anova_table(const std::vector<LikelihoodRatioTest>& tests) {
+  const std::vector<const Fit*> fits = fits_of(tests);
+  const auto of_fits = [&](auto value) {
+    std::vector<double> values;
+    for (const Fit* fit : fits) values.push_back(value(*fit));
+    return r_format(r_zapsmall(values, digits), digits);
   };
+  const auto of_tests = [&](auto value) {
+    std::vector<double> values;
+    for (const LikelihoodRatioTest& test : tests) values.push_back(value(test));
+    return values;
+  };
+  const auto below_blank = [](std::vector<std::string> cells) {
+    cells.insert(cells.begin(), "");
+    return cells;
+  };
+  const std::vector<double> p = of_tests([](const LikelihoodRatioTest& test) { return test.p_chisq; });
   TextMatrix table;
   table.right = true;
-  table.row_names = {model_names.begin(), model_names.end()};
+  for (std::size_t i = 0; i < fits.size(); ++i) table.row_names.push_back(model_name(i));
   table.column_names = {"npar", "AIC", "BIC", "logLik", "deviance", "Chisq", "Df", "Pr(>Chisq)"};
   table.columns = {
-      both([](const Fit& fit) { return static_cast<double>(fit.parameters); }),
-      both([](const Fit& fit) { return fit.aic; }),
-      both([](const Fit& fit) { return fit.bic; }),
-      both([](const Fit& fit) { return fit.log_likelihood; }),
-      both([](const Fit& fit) { return fit.criterion; }),
-      {"", r_number(r_round(test.statistic, digits - 1), digits)},
-      {"", r_number(test.df, digits)},
-      {"", std::isnan(test.p_chisq) ? "" : r_format_p_value(test.p_chisq, digits - 1)},
+      of_fits([](const Fit& fit) { return static_cast<double>(fit.parameters); }),
+      of_fits([](const Fit& fit) { return fit.aic; }),
+      of_fits([](const Fit& fit) { return fit.bic; }),
+      of_fits([](const Fit& fit) { return fit.log_likelihood; }),
+      of_fits([](const Fit& fit) { return fit.criterion; }),
+      below_blank(r_format(
+          of_tests([](const LikelihoodRatioTest& test) { return r_round(test.statistic, digits - 1); }), digits)),
+      below_blank(r_format(of_tests([](const LikelihoodRatioTest& test) { return test.df; }), digits)),
+      below_blank(r_format_p_values(p, digits - 1)),
   };
-  const bool starred = test.p_chisq < 0.1;
-  if (starred) {
-    const std::string star = r_stars(test.p_chisq);
-    table.column_names.emplace_back();
-    table.columns.push_back({std::string(star.size(), ' '), star});
+  if (std::none_of(p.begin(), p.end(), [](double value) { return value < 0.1; })) return r_print(table);
+  std::vector<std::string> stars{""};
+  int widest = 0;
+  for (const double value : p) {
+    stars.push_back(r_stars(value));
+    widest = std::max(widest, text_width(stars.back()));
   }
-  return r_print(table) + (starred ? r_stars_legend : "");
-}
-
-std::string spaced(const char* status) {
-  std::string text(status);
-  std::replace(text.begin(), text.end(), '_', ' ');
-  return text;
-}
-
-std::string bootstrap_text(const BootstrapTest& bootstrap) {
-  std::string by_status;
-  for (std::size_t i = 0; i < bootstrap.status.size(); ++i) {
-    by_status +=
-        fmt::format("{}{} {}", i == 0 ? "" : ", ", spaced(status_name(static_cast<Status>(i))), bootstrap.status[i]);
-  }
-  std::string out =
-      fmt::format("\nParametric bootstrap: {} replicates, seed {}\n", bootstrap.replicates, bootstrap.seed);
-  if (!bootstrap.stopped.empty())
-    out += fmt::format("  stopped    after {} of {} replicates: {}\n", bootstrap.replicates, bootstrap.asked,
-                       bootstrap.stopped);
-  out += fmt::format("  p-value    {:.4g}, 95% Monte-Carlo interval {:.4g} to {:.4g}\n", bootstrap.p,
-                     bootstrap.interval[0], bootstrap.interval[1]);
-  out += fmt::format("  used       {} of {}\n", bootstrap.used, bootstrap.replicates);
-  if (bootstrap.used < bootstrap.replicates) {
-    out += fmt::format("  not used   {}: their fits failed (see status); the p-value does not count them\n",
-                       bootstrap.replicates - bootstrap.used);
-  }
-  out += fmt::format("  extreme    {} (statistic at least as large as the observed one)\n", bootstrap.extreme);
-  out +=
-      fmt::format("  statistic  mean {:.4g}, share of zeros {:.4g}\n", bootstrap.mean_statistic, bootstrap.share_zero);
-  out += fmt::format("  singular   null {}, full {}\n", bootstrap.singular_null, bootstrap.singular_full);
-  out += fmt::format("  status     {}\n", by_status);
-  out += fmt::format("  time       {:.3g} s, {:.0f} replicates per second ({}, {} {}, {} tier)\n", bootstrap.seconds,
-                     bootstrap.replicates_per_second, bootstrap.backend, bootstrap.threads,
-                     bootstrap.threads == 1 ? "thread" : "threads", tier_name(bootstrap.tier));
-  return out;
+  for (std::string& star : stars) star = pad_right(star, widest);
+  table.column_names.emplace_back();
+  table.columns.push_back(stars);
+  return r_print(table) + r_stars_legend;
 }
 
 }  // namespace
 
-std::string lrt_text(const LikelihoodRatioTest& test, const std::string& data) {
+std::string lrt_text(const std::vector<LikelihoodRatioTest>& tests, const std::string& data) {
+  const std::vector<const Fit*> fits = fits_of(tests);
   std::string out = "Data: " + data + "\nModels:\n";
-  out += "m0: " + r_formula(test.null.model->formula) + "\n";
-  out += "m1: " + r_formula(test.full.model->formula) + "\n";
-  out += anova_table(test);
-  out += missing_rows_note(test.full);
-  out += fit_notes(test.null, "m0: ") + fit_notes(test.full, "m1: ");
-  if (test.bootstrap) out += bootstrap_text(*test.bootstrap);
+  for (std::size_t i = 0; i < fits.size(); ++i) out += model_name(i) + ": " + r_formula(fits[i]->model->formula) + "\n";
+  out += anova_table(tests);
+  out += missing_rows_note(*fits.back());
+  if (fits.back()->method == Method::reml) out += "  (models fitted by REML)\n";
+  for (std::size_t i = 0; i < fits.size(); ++i) out += fit_notes(*fits[i], model_name(i) + ": ");
+  for (std::size_t i = 0; i < tests.size(); ++i) out += law_note(tests[i], model_name(i + 1));
+  for (std::size_t i = 0; i < tests.size(); ++i)
+    out += bootstrap_text(tests[i], tests.size() == 1 ? "" : " of " + model_name(i + 1) + " against " + model_name(i));
   return out;
 }
 
-std::string lrt_json(const LikelihoodRatioTest& test) {
+std::string lrt_json(const std::vector<LikelihoodRatioTest>& tests) {
   Json json;
   json["models"] = Json::array();
-  const std::array<const Fit*, 2> fits{&test.null, &test.full};
+  const std::vector<const Fit*> fits = fits_of(tests);
   for (std::size_t i = 0; i < fits.size(); ++i) {
     const Fit& fit = *fits[i];
-    json["models"].push_back({{"name", model_names[i]},
+    json["models"].push_back({{"name", model_name(i)},
                               {"formula", r_formula(fit.model->formula)},
                               {"npar", fit.parameters},
                               {"AIC", fit.aic},
@@ -114,42 +103,23 @@ std::string lrt_json(const LikelihoodRatioTest& test) {
                               {"singular", fit.singular},
                               {"converged", fit.converged}});
   }
-  json["nobs"] = test.full.model->y.size();
-  json["dropped"] = test.full.model->rows_dropped;
-  json["statistic"] = test.statistic;
-  json["df"] = test.df;
-  json["p_chisq"] = test.p_chisq;
-  if (!test.bootstrap) {
-    json["replicates"] = 0;
-    for (const char* key :
-         {"used", "extreme", "p_bootstrap", "p_bootstrap_interval", "mean_statistic", "share_zero", "status",
-          "singular", "tier", "backend", "threads", "seconds", "replicates_per_second", "seed", "stopped"}) {
-      json[key] = nullptr;
-    }
-  } else {
-    const BootstrapTest& bootstrap = *test.bootstrap;
-    json["replicates"] = bootstrap.replicates;
-    json["used"] = bootstrap.used;
-    json["extreme"] = bootstrap.extreme;
-    json["p_bootstrap"] = bootstrap.p;
-    json["p_bootstrap_interval"] = bootstrap.interval;
-    json["mean_statistic"] = bootstrap.mean_statistic;
-    json["share_zero"] = bootstrap.share_zero;
-    json["status"] = Json::object();
-    for (std::size_t i = 0; i < bootstrap.status.size(); ++i) {
-      json["status"][status_name(static_cast<Status>(i))] = bootstrap.status[i];
-    }
-    json["singular"] = {{"null", bootstrap.singular_null}, {"full", bootstrap.singular_full}};
-    json["tier"] = tier_name(bootstrap.tier);
-    json["backend"] = bootstrap.backend;
-    json["threads"] = bootstrap.threads;
-    json["seconds"] = bootstrap.seconds;
-    json["replicates_per_second"] = bootstrap.replicates_per_second;
-    json["seed"] = bootstrap.seed;
-    json["stopped"] = nullptr;
-    if (!bootstrap.stopped.empty()) json["stopped"] = bootstrap.stopped;
+  json["nobs"] = fits.back()->model->y.size();
+  json["dropped"] = fits.back()->model->rows_dropped;
+  if (tests.size() == 1) add_test_json(json, tests.front());
+  json["method"] = fits.back()->method == Method::reml ? "REML" : "ML";
+  json["steps"] = Json::array();
+  for (std::size_t i = 0; i < tests.size(); ++i) {
+    Json step{{"null", model_name(i)}, {"full", model_name(i + 1)}};
+    add_test_json(step, tests[i]);
+    json["steps"].push_back(std::move(step));
   }
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+std::string lrt_csv(const std::vector<LikelihoodRatioTest>& tests) {
+  std::vector<TidyRow> rows;
+  for (std::size_t i = 0; i < tests.size(); ++i) add_test_rows(rows, tests[i], model_name(i + 1));
+  return tidy_csv(rows);
 }
 
 }  // namespace batchlmm

@@ -6,10 +6,10 @@
 namespace batchlmm {
 namespace {
 
-void add_columns(const std::string& prefix, const ModelMatrices& m, std::vector<OutputColumn>& out) {
+void add_columns(const std::string& prefix, const ModelMatrices& m, bool thetas, std::vector<OutputColumn>& out) {
   for (const std::string& name : m.x_names) out.push_back({prefix + name, OutputType::float64});
   for (const RandomTerm& term : m.random)
-    for (std::size_t j = 0; j < term.names.size(); ++j)
+    for (std::size_t j = 0; thetas && j < term.names.size(); ++j)
       for (std::size_t i = j; i < term.names.size(); ++i)
         out.push_back({prefix + "theta." + term.group + "." + (i == j ? "" : term.names[i] + ".") + term.names[j],
                        OutputType::float64});
@@ -18,19 +18,21 @@ void add_columns(const std::string& prefix, const ModelMatrices& m, std::vector<
 
 }  // namespace
 
-std::vector<OutputColumn> ReplicateTable::columns(const Model& null, const Model& full) {
+std::vector<OutputColumn> ReplicateTable::columns(const Model& null, const Model& full, bool null_thetas) {
   std::vector<OutputColumn> out{{"replicate", OutputType::int64},
                                 {"status", OutputType::text},
                                 {"statistic", OutputType::float64},
                                 {"deviance_null", OutputType::float64},
                                 {"deviance_full", OutputType::float64}};
-  add_columns("null.", null.matrices(), out);
-  add_columns("full.", full.matrices(), out);
+  add_columns("null.", null.matrices(), null_thetas, out);
+  add_columns("full.", full.matrices(), true, out);
   return out;
 }
 
-ReplicateTable::ReplicateTable(std::string path, const Model& null, const Model& full)
-    : null_{&null, {}, {}}, full_{&full, {}, {}}, writer_(std::move(path), columns(null, full)) {}
+ReplicateTable::ReplicateTable(std::string path, const Model& null, const Model& full, bool null_thetas)
+    : null_{&null, null_thetas, {}, {}},
+      full_{&full, true, {}, {}},
+      writer_(std::move(path), columns(null, full, null_thetas)) {}
 
 void ReplicateTable::set_truth(const Eigen::VectorXd& beta, double sigma) {
   sigma_ = sigma;
@@ -50,15 +52,16 @@ void ReplicateTable::add(Side& side, std::span<const double> lambda, std::span<c
   const ModelMatrices& m = model.matrices();
   std::size_t parameters = m.x_names.size() + 1;
   for (const RandomTerm& term : m.random)
-    parameters += static_cast<std::size_t>(kernels::triangle_size(static_cast<int>(term.names.size())));
+    if (side.thetas)
+      parameters += static_cast<std::size_t>(kernels::triangle_size(static_cast<int>(term.names.size())));
   side.columns.assign(parameters, std::vector<double>(r2.size()));
-  std::vector<Eigen::MatrixXd> user(m.random.size());
+  std::vector<Eigen::MatrixXd> user(side.thetas ? m.random.size() : 0);
   for (std::size_t i = 0; i < r2.size(); ++i) {
     std::size_t c = 0;
     const Eigen::Map<const Eigen::VectorXd> b(beta.data() + i * static_cast<std::size_t>(s.p), s.p);
     const Eigen::VectorXd fixed = side.beta + sigma_ * model.x_gauge().map.triangularView<Eigen::Upper>().solve(b);
     for (int j = 0; j < s.p; ++j) side.columns[c++][i] = fixed[j];
-    for (int t = 0; t < s.terms; ++t) {
+    for (int t = 0; side.thetas && t < s.terms; ++t) {
       const int k = s.term[t].k;
       const Eigen::Map<const Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>> l(
           lambda.data() + i * static_cast<std::size_t>(s.lambdas) + s.term[t].lambda, k, k);

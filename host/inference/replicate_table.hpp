@@ -17,7 +17,8 @@ public:
   /// Columns: replicate, status, statistic, deviance_null, deviance_full, then per model ("null.", "full."): fixed
   /// effects by name, theta as lme4 names it ("theta.subject.(Intercept)"), sigma.
   /// @throws OutputError
-  ReplicateTable(std::string path, const Model& null, const Model& full);
+  /// @param null_thetas  the null has random effects (else it has columns for its fixed effects and sigma)
+  ReplicateTable(std::string path, const Model& null, const Model& full, bool null_thetas = true);
   /// @param beta   generating fixed effects of the null model (p_null, the user's units)
   /// @param sigma  generating residual standard deviation
   void set_truth(const Eigen::VectorXd& beta, double sigma);
@@ -28,10 +29,11 @@ public:
 private:
   struct Side {
     const Model* model;
+    bool thetas;
     Eigen::VectorXd beta;
     std::vector<std::vector<double>> columns;
   };
-  static std::vector<OutputColumn> columns(const Model& null, const Model& full);
+  static std::vector<OutputColumn> columns(const Model& null, const Model& full, bool null_thetas);
   void add(Side& side, std::span<const double> lambda, std::span<const double> beta, std::span<const double> r2) const;
 
   Side null_, full_;
