@@ -29,8 +29,14 @@ Run add_fit_command(CLI::App& app);
 /// `batchlmm anova FORMULA DATA`
 Run add_anova_command(CLI::App& app);
 
-/// `batchlmm lrt NULL FULL DATA`
+/// `batchlmm lrt NULL FULL [MORE ...] DATA`
 Run add_lrt_command(CLI::App& app);
+
+/// `batchlmm ranova FORMULA DATA`
+Run add_ranova_command(CLI::App& app);
+
+/// `batchlmm drop1 FORMULA DATA`
+Run add_drop1_command(CLI::App& app);
 
 /// `batchlmm bootstrap FORMULA DATA`
 Run add_bootstrap_command(CLI::App& app);
@@ -64,8 +70,8 @@ Run add_devices_command(CLI::App& app);
 
 /// All of them, as the help lists them.
 inline constexpr std::array all_commands{
-    &add_fit_command,   &add_anova_command,   &add_lrt_command,      &add_bootstrap_command, &add_profile_command,
-    &add_exact_command, &add_predict_command, &add_simulate_command, &add_augment_command,   &add_glance_command,
-    &add_plot_command,  &add_plan_command,    &add_devices_command};
+    &add_fit_command,       &add_anova_command,   &add_lrt_command,   &add_ranova_command,  &add_drop1_command,
+    &add_bootstrap_command, &add_profile_command, &add_exact_command, &add_predict_command, &add_simulate_command,
+    &add_augment_command,   &add_glance_command,  &add_plot_command,  &add_plan_command,    &add_devices_command};
 
 }  // namespace batchlmm::cli
