@@ -63,7 +63,7 @@ svg::Style dots(std::size_t count) {
   return style;
 }
 
-constexpr svg::Style reference_line = {.color = Color::muted, .width = 1, .dashed = true};
+svg::Style reference_line() { return {.color = Color::muted, .width = 1, .dashed = true}; }
 
 Panel trend_panel(const std::string& title, const std::string& x_label, const std::string& y_label, const Values& x,
                   const Values& y) {
@@ -77,7 +77,7 @@ Panel trend_panel(const std::string& title, const std::string& x_label, const st
 Panel residuals_panel(const RowDiagnostics& rows) {
   Panel panel =
       trend_panel("Residuals against fitted values", "fitted", "residual", copied(rows.fitted), copied(rows.residual));
-  panel.horizontal_line(0, reference_line);
+  panel.horizontal_line(0, reference_line());
   return panel;
 }
 
@@ -104,7 +104,7 @@ Panel scale_location_panel(const RowDiagnostics& rows) {
 Panel leverage_panel(const RowDiagnostics& rows) {
   Panel panel = trend_panel("Residuals against leverages", "leverage", "standardized residual", copied(rows.hat),
                             copied(rows.standardized));
-  panel.horizontal_line(0, reference_line);
+  panel.horizontal_line(0, reference_line());
   return panel;
 }
 
@@ -139,7 +139,7 @@ Panel caterpillar_panel(const std::string& title, const std::string& group, cons
   Values at;
   for (std::size_t i = 0; i < n; ++i) at.push_back(static_cast<double>(n - 1 - i));
   panel.y_categories({modes.levels.rbegin(), modes.levels.rend()});
-  panel.vertical_line(0, reference_line);
+  panel.vertical_line(0, reference_line());
   const bool many = n > 100;
   panel.x_intervals(at, modes.low, modes.high, {.width = many ? 0.8 : 1.5, .opacity = many ? 0.6 : 1});
   panel.points(modes.mode, at, {.color = many ? Color::ink : Color::first, .radius = many ? 1.2 : 2.8});

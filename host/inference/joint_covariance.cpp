@@ -3,12 +3,11 @@
 #include <Eigen/Cholesky>
 #include <Eigen/QR>
 #include <algorithm>
-#include <cmath>
 #include <string>
 
 #include "batchlmm/error.hpp"
+#include "host/inference/modes_inverse.hpp"
 #include "host/model/memory.hpp"
-#include "host/model/sparse_factor.hpp"
 
 namespace batchlmm {
 namespace {
@@ -51,14 +50,7 @@ public:
     w.finalize();
     Sparse cross = w * Sparse(w.transpose());
     for (std::int32_t c = 0; c < q_; ++c) cross.coeffRef(c, c) += 1;
-    factor_.analyzePattern(cross);
-    const double entries = factor_.expected_entries();
-    if (entries > 2e9) throw ModelError(what + " has more than 2e9 entries");
-    require_memory(32 * entries, what);
-    factor_.factorize(cross);
-    if (factor_.info() != Eigen::Success)
-      throw ComputationError(what + " cannot be computed: its factorization failed");
-    factor_.selected_inverse(inverse_);
+    modes_ = make_modes_inverse(cross, levels_of_largest_factor(), static_cast<std::int32_t>(largest_levels_), what);
 
     // In a well-conditioned basis of X: X = basis * map.
     basis_.resize(n, p);
@@ -68,11 +60,9 @@ public:
       basis_ = qr.householderQ() * MatrixXd::Identity(n, p);
       map_ = qr.matrixQR().topRows(p).triangularView<Eigen::Upper>();
     }
-    MatrixXd half = factor_.permutationP() * (w * basis_);
-    factor_.matrixL().solveInPlace(half);
-    phi_ = (basis_.transpose() * basis_ - half.transpose() * half).llt().solve(MatrixXd::Identity(p, p));
-    factor_.matrixU().solveInPlace(half);
-    to_modes_ = factor_.permutationPinv() * half;  // (W'W + I)^{-1}W'X
+    const MatrixXd wx = w * basis_;
+    to_modes_ = modes_->solve(wx);  // (W'W + I)^{-1}W'X
+    phi_ = (basis_.transpose() * basis_ - wx.transpose() * to_modes_).llt().solve(MatrixXd::Identity(p, p));
   }
 
   [[nodiscard]] double sigma2() const { return sigma2_; }
@@ -82,15 +72,15 @@ public:
     const Index k = lambda_[term].rows();
     MatrixXd own(k, k);
     for (Index i = 0; i < k; ++i)
-      for (Index j = 0; j < k; ++j) own(i, j) = *inverse_at(at(term, level, i), at(term, level, j));
+      for (Index j = 0; j < k; ++j) own(i, j) = modes_->entry(at(term, level, i), at(term, level, j));
     return sigma2_ * lambda_[term] * own * lambda_[term].transpose();
   }
 
   /// The quadratic form of a row at sigma = 1. @param x  in X's basis
-  [[nodiscard]] double form(const VectorXd& x, const std::vector<std::pair<std::int32_t, double>>& w) const {
+  [[nodiscard]] double form(const VectorXd& x, const ModesInverse::Vector& w) const {
     VectorXd left = x;
     for (const auto& [row, value] : w) left -= value * to_modes_.row(row).transpose();
-    return left.dot(phi_ * left) + modes_form(w);
+    return left.dot(phi_ * left) + modes_->form(w);
   }
   [[nodiscard]] VectorXd basis_row(Index i) const { return basis_.row(i).transpose(); }
   [[nodiscard]] VectorXd in_basis(const VectorXd& x) const {
@@ -98,8 +88,7 @@ public:
   }
 
   /// Lambda'z spread over the random effects.
-  void spread(std::size_t term, std::int32_t level, const VectorXd& z,
-              std::vector<std::pair<std::int32_t, double>>& w) const {
+  void spread(std::size_t term, std::int32_t level, const VectorXd& z, ModesInverse::Vector& w) const {
     const VectorXd own = lambda_[term].transpose() * z;
     for (Index c = 0; c < own.size(); ++c) w.emplace_back(at(term, level, c), own[c]);
   }
@@ -109,53 +98,26 @@ private:
     return static_cast<std::int32_t>(first_[term] + level * lambda_[term].rows() + column);
   }
 
-  /// Entry of the inverse; null where the factor has none.
-  [[nodiscard]] const double* inverse_at(std::int32_t i, std::int32_t j) const {
-    const std::int32_t found = factor_.entry(i, j);
-    return found < 0 ? nullptr : inverse_.data() + found;
-  }
-
-  /// w'(W'W + I)^{-1}w.
-  [[nodiscard]] double modes_form(const std::vector<std::pair<std::int32_t, double>>& w) const {
-    double sum = 0;
-    for (std::size_t i = 0; i < w.size(); ++i)
-      for (std::size_t j = 0; j <= i; ++j) {
-        const double* entry = inverse_at(w[i].first, w[j].first);
-        if (entry == nullptr) return solved_form(w);
-        sum += (i == j ? 1 : 2) * *entry * w[i].second * w[j].second;
-      }
-    return sum;
-  }
-  /// The same as |L^{-1}w|^2: only columns on the way from w's to the root of the elimination tree take part.
-  [[nodiscard]] double solved_form(const std::vector<std::pair<std::int32_t, double>>& w) const {
-    const Sparse& l = factor_.l();
-    const std::int32_t *outer = l.outerIndexPtr(), *inner = l.innerIndexPtr();
-    std::vector<std::int32_t> reached;
-    for (const auto& entry : w)
-      for (std::int32_t j = factor_.place(entry.first);;) {
-        reached.push_back(j);
-        if (outer[j] + 1 == outer[j + 1]) break;
-        j = inner[outer[j] + 1];
-      }
-    std::sort(reached.begin(), reached.end());
-    reached.erase(std::unique(reached.begin(), reached.end()), reached.end());
-    const auto slot = [&](std::int32_t row) {
-      return std::lower_bound(reached.begin(), reached.end(), row) - reached.begin();
-    };
-    std::vector<double> value(reached.size(), 0.0);
-    for (const auto& [column, entry] : w) value[slot(factor_.place(column))] += entry;
-    double sum = 0;
-    for (std::size_t i = 0; i < reached.size(); ++i) {
-      const std::int32_t j = reached[i];
-      const double v = value[i] / l.valuePtr()[outer[j]];
-      sum += v * v;
-      auto to = static_cast<std::ptrdiff_t>(i);
-      for (std::int32_t e = outer[j] + 1; e < outer[j + 1]; ++e) {
-        while (reached[to] != inner[e]) ++to;  // all rows of a reached column are reached
-        value[to] -= l.valuePtr()[e] * v;
-      }
+  /// Per random effect: its level, where its term is on the grouping factor with most random effects; else -1.
+  [[nodiscard]] std::vector<std::int32_t> levels_of_largest_factor() {
+    const std::vector<RandomTerm>& random = model_->random;
+    Index most = 0;
+    std::string group;
+    for (const RandomTerm& term : random) {
+      Index effects = 0;
+      for (const RandomTerm& other : random)
+        if (other.group == term.group) effects += other.z.cols() * static_cast<Index>(other.levels.size());
+      if (effects <= most) continue;
+      most = effects;
+      group = term.group;
+      largest_levels_ = term.levels.size();
     }
-    return sum;
+    std::vector<std::int32_t> level_of;
+    for (const RandomTerm& term : random)
+      for (std::size_t l = 0; l < term.levels.size(); ++l)
+        level_of.insert(level_of.end(), static_cast<std::size_t>(term.z.cols()),
+                        term.group == group ? static_cast<std::int32_t>(l) : -1);
+    return level_of;
   }
 
   std::shared_ptr<const ModelMatrices> model_;
@@ -163,8 +125,8 @@ private:
   Index q_ = 0;
   std::vector<Index> first_;
   std::vector<MatrixXd> lambda_;
-  SparseFactor factor_;
-  std::vector<double> inverse_;
+  std::size_t largest_levels_ = 0;
+  std::unique_ptr<ModesInverse> modes_;
   MatrixXd basis_, map_, phi_, to_modes_;
 };
 
@@ -186,7 +148,7 @@ Eigen::MatrixXd JointCovariance::conditional_sd(int term) const {
 }
 
 double JointCovariance::variance(const Eigen::VectorXd& x, std::span<const RowEffect> effects) const {
-  std::vector<std::pair<std::int32_t, double>> w;
+  ModesInverse::Vector w;
   for (const RowEffect& effect : effects)
     impl_->spread(static_cast<std::size_t>(effect.term), effect.level, effect.z, w);
   return impl_->sigma2() * impl_->form(impl_->in_basis(x), w);
@@ -195,7 +157,7 @@ double JointCovariance::variance(const Eigen::VectorXd& x, std::span<const RowEf
 Eigen::VectorXd JointCovariance::leverages() const {
   const ModelMatrices& m = impl_->model();
   VectorXd h(m.y.size());
-  std::vector<std::pair<std::int32_t, double>> w;
+  ModesInverse::Vector w;
   for (Index i = 0; i < h.size(); ++i) {
     w.clear();
     for (std::size_t t = 0; t < m.random.size(); ++t)

@@ -7,9 +7,8 @@
 /// With W = Z Lambda and b = Lambda u, cov(beta^ - beta, u^ - u) is sigma^2 times the inverse of
 ///     [ W'W + I   W'X ]
 ///     [ X'W       X'X ].
-/// W'W + I has a sparse Cholesky factor; of its inverse the entries on the factor's pattern are kept, which hold what
-/// a row of the fit's data asks for (Takahashi, Fagan and Chin 1973). What a row with another combination of levels
-/// asks for is solved for by itself. Nothing is as large as rows x rows.
+/// Of the inverse of W'W + I only what is asked for is computed (modes_inverse.hpp). Nothing is as large as rows x
+/// rows.
 #pragma once
 
 #include <Eigen/Core>
