@@ -27,7 +27,7 @@
 #include "host/data/read.hpp"
 #include "host/formula/formula.hpp"
 #include "host/inference/fit.hpp"
-#include "host/inference/small_sample.hpp"
+#include "host/model/small_sample.hpp"
 #include "kernels/cpu.hpp"
 #include "tests/designs.hpp"
 #include "tests/large_models.hpp"
@@ -317,6 +317,7 @@ TEST(Hypotheses, OfReplicatesOfEveryTierAreThoseOfASingleFit) {
   for (Kind kind : {Kind::single, Kind::crossed, Kind::nested_and_crossed, Kind::deep})
     for (int k : {1, 2}) expect_replicates("streaming", random_model(kind, k, 4), Tier::streaming);
   expect_replicates("shared", oracle::crossed_levels(150, {{20, 1}, {8, 1}}, 4), Tier::shared_factorization);
+  expect_replicates("large", oracle::crossed_levels(120, {{15, 2}, {10, 1}}, 5), Tier::large);
 }
 
 TEST(Hypotheses, SatterthwaiteOnStrataHasTheLawOfTheStreamingTier) {
@@ -466,6 +467,22 @@ TEST(Hypotheses, OfBalancedDesignsHaveExactLaws) {
                {{varieties, 18},
                 {MatrixXd(VectorXd::Unit(4, 1).transpose()), 18},
                 {MatrixXd(VectorXd::Unit(4, 3).transpose()), 89}});
+}
+
+TEST(Hypotheses, OfALargeDesignAreThoseOfASingleFit) {
+  const auto m = oracle::crossed_levels(900, {{400, 1}, {330, 1}}, 2);
+  for (std::size_t i = 0; i < 900; ++i) m->rows.push_back(i);
+  ASSERT_TRUE(Model(m, Method::reml).is_large());
+  Batch batch(m, Method::reml);
+  batch.add(m->y);
+  const Hypotheses hypotheses = hypotheses_of(3, SmallSample::kenward_roger);
+  batch.set_tests(hypotheses);
+
+  const std::vector<BatchFit> fits = batch.fit({BackendChoice::cpu, 1, {}});
+
+  ASSERT_TRUE(is_used(fits[0].status));
+  const Fit at = fit_at(m, Method::reml, lambdas_of(*m, fits[0].theta), fits[0].beta, fits[0].sigma);
+  expect_tests(fits[0].tests, hypotheses, SmallSampleTests(at, SmallSample::kenward_roger), 1e-9, "large");
 }
 
 TEST(Hypotheses, AFitThatFailsHasNone) {

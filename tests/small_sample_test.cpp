@@ -1,6 +1,6 @@
 // Satterthwaite and Kenward-Roger tests: against lmerTest and pbkrtest, exact laws of balanced designs, and the
 // derivatives behind them against differences of the dense definition.
-#include "host/inference/small_sample.hpp"
+#include "host/model/small_sample.hpp"
 
 #include <gtest/gtest.h>
 
@@ -15,6 +15,7 @@
 #include "batchlmm/error.hpp"
 #include "host/data/read.hpp"
 #include "host/formula/formula.hpp"
+#include "host/inference/fit.hpp"
 #include "host/inference/fit_json.hpp"
 #include "host/inference/summary.hpp"
 #include "tests/oracle.hpp"

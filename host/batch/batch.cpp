@@ -415,10 +415,6 @@ private:
     work();
     for (std::thread& t : pool) t.join();
     if (failure) std::rethrow_exception(failure);
-    if (!large.empty() && !tests_.list.empty())
-      throw ModelError(
-          "tests in every fit: expected designs whose crossed factors have up to 320 columns, found one of " +
-          std::to_string(large.size()) + " larger ones");
     for (const ItemRef& item : large) {
       fits[item.result] = fit_large(item);
       progress(1);
@@ -694,7 +690,7 @@ private:
     return fit_large(*model, matrices->y);
   }
 
-  [[nodiscard]] static BatchFit fit_large(const Model& model, const Eigen::VectorXd& y) {
+  [[nodiscard]] BatchFit fit_large(const Model& model, const Eigen::VectorXd& y) const {
     const ModelMatrices& m = model.matrices();
     const kernels::Shape& s = model.shape();
     if (!y.allFinite()) return without_fit(Status::non_finite, theta_length(s), s.p, s.terms);
@@ -723,6 +719,16 @@ private:
     fit.status = !optimum.certified      ? Status::iteration_limit
                  : optimum.boundary != 0 ? Status::boundary
                                          : Status::converged;
+    if (tests_.list.empty()) return fit;
+    check_hypotheses(tests_, layouts_.method(), s.p, '"' + m.formula + '"');
+    FittedModel fitted{&m, layouts_.method(), y - m.offset, {}, fit.beta, fit.sigma};
+    Eigen::Index at = 0;
+    for (const RandomTerm& term : m.random) {
+      Eigen::MatrixXd& lambda = fitted.lambda.emplace_back(Eigen::MatrixXd::Zero(term.z.cols(), term.z.cols()));
+      for (Eigen::Index c = 0; c < lambda.cols(); ++c)
+        for (Eigen::Index r = c; r < lambda.rows(); ++r) lambda(r, c) = fit.theta[at++];
+    }
+    fit.tests = dense_tests(tests_, fitted, is_used(fit.status));
     return fit;
   }
 

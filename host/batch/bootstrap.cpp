@@ -25,7 +25,9 @@ Bootstrap::Bootstrap(const Model& model, const std::vector<double>& lambda, doub
                      std::optional<Tier> tier, const Backend& backend)
     : Bootstrap(model, model, identity_embedding(model), lambda, sigma, seed, tier, backend) {}
 
-ReplicateSummary Bootstrap::run(const BootstrapRun& run) const {
+ReplicateSummary Bootstrap::run(const BootstrapRun& asked) const {
+  BootstrapRun run = asked;
+  if (run.tests != nullptr && engine().tier() == Tier::large) run.parameters = true;  // its tests start from them
   ReplicateUnits units;
   units.null = &null_.shape();
   if (&null_ != &full_) units.full = &full_.shape();

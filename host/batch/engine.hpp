@@ -54,11 +54,10 @@ public:
   /// @param parameters  beta, r2 and x_factor are wanted too
   /// @param chunk       arrays for the results; `full` is empty (status null) where the model is refitted
   virtual void run(const Backend& backend, bool parameters, kernels::BootstrapChunk& chunk) const = 0;
-  /// Tests hypotheses in replicates that `run` has fitted, on the CPU: from their status and lambda. Several threads
-  /// may call at once.
-  /// @throws ModelError where this tier does not test
+  /// Tests hypotheses in replicates that `run` has fitted, on the CPU: from their status, deviance and lambda; the
+  /// large tier's from beta and r2, too. Several threads may call at once.
   virtual void test(const kernels::TestJob& /*tests*/) const {
-    throw ModelError("tests in every replicate: expected the symmetry, shared or streaming tier");
+    throw ComputationError("this tier does not test hypotheses");
   }
   /// Whether `summarize` can be called: the counts are had without the replicates leaving a device.
   [[nodiscard]] virtual bool summarizes(const Backend& /*backend*/) const { return false; }

@@ -8,10 +8,9 @@
 #include <vector>
 
 #include "host/model/method.hpp"
+#include "host/model/small_sample.hpp"
 
 namespace batchlmm {
-
-enum class SmallSample { satterthwaite, kenward_roger };
 
 /// L beta = value.
 struct Hypothesis {
@@ -25,7 +24,7 @@ struct Hypotheses {
 };
 
 /// The test of one hypothesis in one fit: a t test where it has one row, else an F test; what a test of the fit by
-/// itself gives (host/inference/small_sample.hpp). NaN everywhere where the fit is not used (is_used).
+/// itself gives (host/model/small_sample.hpp). NaN everywhere where the fit is not used (is_used).
 struct HypothesisTest {
   double estimate = 0;   ///< t: L beta - value, in the response's units; F: NaN
   double std_error = 0;  ///< t: Kenward and Roger's is adjusted; F: NaN

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "batchlmm/error.hpp"
+#include "host/batch/test_plan.hpp"
 #include "host/model/blas.hpp"
 #include "host/model/optimize.hpp"
 #include "kernels/cuda_large.hpp"
@@ -347,6 +348,52 @@ void LargeEngine::run(const Backend& backend, bool parameters, kernels::Bootstra
   } catch (const DeviceLost&) {
     worker.lose(std::current_exception());
     throw;
+  }
+}
+
+void LargeEngine::test(const kernels::TestJob& tests) const {
+  using kernels::TestValues;
+  const SerialBlas serial;
+  const Model& model = tests.full ? full_ : null_;
+  const kernels::Shape& s = model.shape();
+  const kernels::TestPlan& plan = *tests.plan;
+  const Eigen::MatrixXd& map = model.x_gauge().map;
+  using RowMajor = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  // Back in the user's columns of X: l'b of the gauge is (map'l)'beta.
+  Hypotheses hypotheses{plan.kenward_roger ? SmallSample::kenward_roger : SmallSample::satterthwaite, {}};
+  const Eigen::MatrixXd l = Eigen::Map<const RowMajor>(plan.l, plan.rows, plan.p) * map;
+  const Eigen::Map<const Eigen::VectorXd> value(plan.value, plan.rows);
+  for (int h = 0; h < plan.hypotheses; ++h) {
+    const int first = plan.first[h], rows = plan.first[h + 1] - first;
+    hypotheses.list.push_back({l.middleRows(first, rows), -value.segment(first, rows)});
+  }
+  for (std::uint64_t i = 0; i < tests.count; ++i) {
+    const bool used = tests.fits.status[i] == kernels::fit_converged || tests.fits.status[i] == kernels::fit_boundary;
+    FittedModel fitted{&model.matrices(), s.reml ? Method::reml : Method::ml, {}, {}, {}, 0};
+    if (used) {
+      fitted.y = draw(tests.first + i);
+      fitted.lambda.resize(model.matrices().random.size());
+      for (int b = 0; b < s.terms; ++b) {
+        const int k = s.term[b].k;
+        fitted.lambda[model.term_of(b)] = model.to_user_lambda(
+            b, Eigen::Map<const RowMajor>(
+                   tests.fits.lambda + i * static_cast<std::uint64_t>(s.lambdas) + s.term[b].lambda, k, k));
+      }
+      fitted.beta = map.triangularView<Eigen::Upper>().solve(Eigen::VectorXd(
+          Eigen::Map<const Eigen::VectorXd>(tests.fits.beta + i * static_cast<std::uint64_t>(s.p), s.p)));
+      fitted.sigma = std::sqrt(tests.fits.r2[i] / s.degrees);
+    }
+    double* to = tests.values + i * hypotheses.list.size() * TestValues::values;
+    for (const HypothesisTest& t : dense_tests(hypotheses, fitted, used)) {
+      to[TestValues::estimate] = t.estimate;
+      to[TestValues::std_error] = t.std_error;
+      to[TestValues::df1] = t.df1;
+      to[TestValues::df2] = t.df;
+      to[TestValues::statistic] = t.statistic;
+      to[TestValues::p_value] = t.p;
+      to[TestValues::scaling] = t.scaling;
+      to += TestValues::values;
+    }
   }
 }
 

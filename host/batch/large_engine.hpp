@@ -44,6 +44,9 @@ public:
   [[nodiscard]] double thread_bytes() const override;
   /// @throws BackendUnavailable, DeviceMemoryError where not even one replicate finds place
   [[nodiscard]] int device_workers() const override;
+  /// By dense matrices over all random effects: one replicate after the other, from beta and r2 too.
+  /// @throws ModelError where these do not find room in memory
+  void test(const kernels::TestJob& tests) const override;
   void run(const Backend& backend, bool parameters, kernels::BootstrapChunk& chunk) const override;
 
   /// A replicate's y at sigma = 1, beta = 0, n entries: errors from stream 2, random effects of term b from stream 16 +

@@ -7,6 +7,7 @@
 #include <boost/math/distributions/fisher_f.hpp>
 #include <boost/math/distributions/students_t.hpp>
 #include <cmath>
+#include <limits>
 
 #include "batchlmm/error.hpp"
 #include "kernels/tail_probabilities.hpp"
@@ -96,6 +97,25 @@ void TestPlanData::in_gauge(const double* map, const double* offset, double sigm
     }
     value[r] = sum / sigma;
   }
+}
+
+std::vector<HypothesisTest> dense_tests(const Hypotheses& hypotheses, const FittedModel& fit, bool used) {
+  constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+  std::vector<HypothesisTest> out(hypotheses.list.size(), {nan, nan, nan, nan, nan, nan, nan});
+  if (!used) return out;
+  const SmallSampleTests tests(fit, hypotheses.method);
+  for (std::size_t h = 0; h < out.size(); ++h) {
+    const Hypothesis& hypothesis = hypotheses.list[h];
+    if (hypothesis.l.rows() == 1) {
+      const ContrastTest t =
+          tests.test(Eigen::VectorXd(hypothesis.l.row(0)), hypothesis.value.size() == 0 ? 0.0 : hypothesis.value[0]);
+      out[h] = {t.estimate, t.se, 1, t.df, t.t, t.p, 1};
+    } else {
+      const FTest f = tests.test(hypothesis.l, hypothesis.value);
+      out[h] = {nan, nan, f.df1, f.df2, f.f, f.p, f.scaling};
+    }
+  }
+  return out;
 }
 
 void read_tests(std::span<const double> values, double sigma, std::span<HypothesisTest> tests) {

@@ -37,6 +37,10 @@ private:
   std::vector<double> gauge_l_, gauge_value_;
 };
 
+/// The tests of one fit by dense matrices over all random effects, for models that the kernels' text does not take.
+/// @param used  whether the fit is used; else NaN
+std::vector<HypothesisTest> dense_tests(const Hypotheses& hypotheses, const FittedModel& fit, bool used);
+
 /// The kernels' numbers as tests. @param sigma  their unit
 void read_tests(std::span<const double> values, double sigma, std::span<HypothesisTest> tests);
 

@@ -7,7 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "host/inference/small_sample.hpp"
+#include "host/inference/fit.hpp"
+#include "host/model/small_sample.hpp"
 
 namespace batchlmm::cli {
 

@@ -10,7 +10,7 @@
 #include "host/inference/fit.hpp"
 #include "host/inference/fit_json.hpp"
 #include "host/inference/fit_tidy.hpp"
-#include "host/inference/small_sample.hpp"
+#include "host/model/small_sample.hpp"
 #include "host/inference/summary.hpp"
 
 namespace batchlmm::cli {

@@ -7,8 +7,9 @@
 #include <memory>
 #include <vector>
 
+#include "host/inference/fit.hpp"
 #include "host/inference/resample.hpp"
-#include "host/inference/variance_components.hpp"
+#include "host/model/variance_components.hpp"
 
 namespace batchlmm {
 

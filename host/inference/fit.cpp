@@ -123,4 +123,10 @@ Fit fit(const Model& model, const Warn& warn) {
   return fit;
 }
 
+Fit::operator FittedModel() const {
+  FittedModel fitted{model.get(), method, model->y - model->offset, {}, beta, sigma};
+  for (const TermCovariance& term : random) fitted.lambda.push_back(term.lambda);
+  return fitted;
+}
+
 }  // namespace batchlmm

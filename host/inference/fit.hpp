@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "host/model/fitted_model.hpp"
 #include "host/model/method.hpp"
 #include "host/model/model_matrices.hpp"
 
@@ -45,6 +46,9 @@ struct Fit {
   int evaluations = 0;
   double gradient_norm = 0;  ///< largest violation of the optimality conditions in scaled coordinates (dimensionless)
   std::string message;       ///< why not converged; empty when it is
+
+  /// The estimates alone, as tests and derivatives take them. The model must outlive it.
+  operator FittedModel() const;  // NOLINT(google-explicit-constructor): a fit is a fitted model
 };
 
 /// Takes one line for the user.

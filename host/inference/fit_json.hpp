@@ -4,8 +4,9 @@
 
 #include <string>
 
+#include "host/inference/fit.hpp"
 #include "host/inference/joint_covariance.hpp"
-#include "host/inference/small_sample.hpp"
+#include "host/model/small_sample.hpp"
 
 namespace batchlmm {
 

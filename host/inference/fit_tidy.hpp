@@ -5,9 +5,10 @@
 #include <optional>
 #include <vector>
 
+#include "host/inference/fit.hpp"
 #include "host/inference/joint_covariance.hpp"
-#include "host/inference/small_sample.hpp"
 #include "host/inference/tidy.hpp"
+#include "host/model/small_sample.hpp"
 
 namespace batchlmm {
 

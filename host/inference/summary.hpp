@@ -5,7 +5,8 @@
 #include <array>
 #include <string>
 
-#include "host/inference/small_sample.hpp"
+#include "host/inference/fit.hpp"
+#include "host/model/small_sample.hpp"
 
 namespace batchlmm {
 

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "host/inference/fit.hpp"
-#include "host/inference/small_sample.hpp"
+#include "host/model/small_sample.hpp"
 #include "host/model/term_hypotheses.hpp"
 
 namespace batchlmm {

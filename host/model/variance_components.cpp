@@ -1,4 +1,4 @@
-#include "host/inference/variance_components.hpp"
+#include "host/model/variance_components.hpp"
 
 #include <Eigen/Cholesky>
 #include <Eigen/QR>
@@ -63,11 +63,11 @@ public:
     return out;
   }
   /// (I (x) M_b) A, or with the transposes.
-  [[nodiscard]] MatrixXd scaled(const std::vector<TermCovariance>& random, bool transposed, const MatrixXd& a) const {
+  [[nodiscard]] MatrixXd scaled(const std::vector<MatrixXd>& lambda, bool transposed, const MatrixXd& a) const {
     MatrixXd out(a.rows(), a.cols());
-    for (int t = 0; t < static_cast<int>(random.size()); ++t)
+    for (int t = 0; t < static_cast<int>(lambda.size()); ++t)
       for (Index l = 0; l < levels(t); ++l) {
-        const MatrixXd& m = random[t].lambda;
+        const MatrixXd& m = lambda[t];
         if (transposed)
           out.middleRows(at(t, l, 0), columns(t)) = m.transpose() * a.middleRows(at(t, l, 0), columns(t));
         else
@@ -132,7 +132,7 @@ MatrixXd with_residual(const MatrixXd& f, const VectorXd& one, double none, cons
 
 }  // namespace
 
-VarianceComponents variance_components(const Fit& fit) {
+VarianceComponents variance_components(const FittedModel& fit) {
   const ModelMatrices& model = *fit.model;
   const Effects effects(model);
   const Index n = model.y.size(), p = model.X.cols(), q = effects.size();
@@ -147,7 +147,7 @@ VarianceComponents variance_components(const Fit& fit) {
     basis = qr.householderQ() * MatrixXd::Identity(n, p);
     map = qr.matrixQR().topRows(p).triangularView<Eigen::Upper>();
   }
-  VectorXd y = model.y - model.offset;
+  VectorXd y = fit.y;
   y -= basis * (basis.transpose() * y);
 
   // With S = I + Lambda'Z'Z Lambda = LL' and H = L^{-1} Lambda'Z'[Z X y]: A'W^{-1}B = A'B - H_A'H_B, V = sigma^2 W.
@@ -155,11 +155,11 @@ VarianceComponents variance_components(const Fit& fit) {
   right << basis, y;
   MatrixXd zz = effects.cross_products();
   const MatrixXd zr = effects.transposed_times(right);
-  MatrixXd s = effects.scaled(fit.random, true, effects.scaled(fit.random, true, zz).transpose());
+  MatrixXd s = effects.scaled(fit.lambda, true, effects.scaled(fit.lambda, true, zz).transpose());
   s.diagonal().array() += 1;
   const Eigen::LLT<MatrixXd> llt(s);
-  const MatrixXd hz = llt.matrixL().solve(effects.scaled(fit.random, true, zz)),
-                 hr = llt.matrixL().solve(effects.scaled(fit.random, true, zr));
+  const MatrixXd hz = llt.matrixL().solve(effects.scaled(fit.lambda, true, zz)),
+                 hr = llt.matrixL().solve(effects.scaled(fit.lambda, true, zr));
   const MatrixXd c = (zz - hz.transpose() * hz) / sigma2;    // Z'V^{-1}Z
   const MatrixXd zvr = (zr - hz.transpose() * hr) / sigma2;  // Z'V^{-1}[X y]
   const MatrixXd rvr = (right.transpose() * right - hr.transpose() * hr) / sigma2;
@@ -176,7 +176,7 @@ VarianceComponents variance_components(const Fit& fit) {
   v.gamma.resize(m + 1);
   for (Index r = 0; r < m; ++r) {
     const Parameter& a = parameters[r];
-    const MatrixXd& lambda = fit.random[a.term].lambda;
+    const MatrixXd& lambda = fit.lambda[a.term];
     v.gamma[r] = sigma2 * lambda.row(a.row).dot(lambda.row(a.column));
   }
   v.gamma[m] = sigma2;

@@ -6,10 +6,11 @@
 
 #include <Eigen/Core>
 
-#include "host/batch/hypotheses.hpp"
-#include "host/inference/variance_components.hpp"
+#include "host/model/variance_components.hpp"
 
 namespace batchlmm {
+
+enum class SmallSample { satterthwaite, kenward_roger };
 
 /// A contrast of the fixed effects.
 struct ContrastTest {
@@ -25,21 +26,22 @@ struct FTest {
 class SmallSampleTests {
 public:
   /// @throws ModelError for Kenward-Roger of a fit by ML
-  SmallSampleTests(const Fit& fit, SmallSample method);
+  SmallSampleTests(const FittedModel& fit, SmallSample method);
 
   [[nodiscard]] SmallSample method() const { return method_; }
   /// Covariance of the fixed effects that the tests use: adjusted by Kenward-Roger.
   [[nodiscard]] const Eigen::MatrixXd& covariance() const { return covariance_; }
-  /// @param l  p: the contrast l'beta
-  [[nodiscard]] ContrastTest test(const Eigen::VectorXd& l) const;
+  /// @param l  p: the contrast l'beta - value
+  [[nodiscard]] ContrastTest test(const Eigen::VectorXd& l, double value = 0) const;
   /// @param l  rows are contrasts, rows x p; some may depend on others
+  /// @param value  rows: L beta - value is tested; empty: 0
   /// @throws InputError where no contrast is left
-  [[nodiscard]] FTest test(const Eigen::MatrixXd& l) const;
+  [[nodiscard]] FTest test(const Eigen::MatrixXd& l, const Eigen::VectorXd& value = {}) const;
 
 private:
   [[nodiscard]] double satterthwaite_df(const Eigen::VectorXd& l) const;
-  [[nodiscard]] FTest satterthwaite_f(const Eigen::MatrixXd& l) const;
-  [[nodiscard]] FTest kenward_roger_f(const Eigen::MatrixXd& l) const;
+  [[nodiscard]] FTest satterthwaite_f(const Eigen::MatrixXd& l, const Eigen::VectorXd& estimate) const;
+  [[nodiscard]] FTest kenward_roger_f(const Eigen::MatrixXd& l, const Eigen::VectorXd& estimate) const;
 
   SmallSample method_;
   Eigen::VectorXd beta_;

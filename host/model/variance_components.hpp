@@ -10,13 +10,13 @@
 #include <Eigen/Core>
 #include <vector>
 
-#include "host/inference/fit.hpp"
+#include "host/model/fitted_model.hpp"
 
 namespace batchlmm {
 
 struct VarianceComponents {
-  /// Entries of Sigma_b = sigma^2 lambda lambda' of every term (as Fit::random), packed lower triangles row by row
-  /// (off-diagonal ones count both places), and last sigma^2: m + 1.
+  /// Entries of Sigma_b = sigma^2 lambda lambda' of every term (as FittedModel::lambda), packed lower triangles row by
+  /// row (off-diagonal ones count both places), and last sigma^2: m + 1.
   Eigen::VectorXd gamma;
   Eigen::MatrixXd phi;                          ///< p x p: (X'V^{-1}X)^{-1}, the fixed effects' covariance
   std::vector<Eigen::MatrixXd> p;               ///< per parameter p x p: -X'V^{-1} G_r V^{-1} X, so dphi = -phi p phi
@@ -28,6 +28,6 @@ struct VarianceComponents {
 
 /// At the fit's own parameters. Takes dense matrices over all random effects.
 /// @throws ModelError where these do not find room in memory
-VarianceComponents variance_components(const Fit& fit);
+VarianceComponents variance_components(const FittedModel& fit);
 
 }  // namespace batchlmm

@@ -1,4 +1,4 @@
-#include "host/inference/small_sample.hpp"
+#include "host/model/small_sample.hpp"
 
 #include <Eigen/Cholesky>
 #include <Eigen/Eigenvalues>
@@ -37,13 +37,12 @@ MatrixXd positive_inverse(const MatrixXd& a, double least) {
   return out;
 }
 
-/// Rows that span l's row space, none depending on the others.
-MatrixXd independent_rows(const MatrixXd& l) {
+/// Indices of rows that span l's row space, none depending on the others.
+std::vector<Index> independent_rows(const MatrixXd& l) {
   Eigen::ColPivHouseholderQR<MatrixXd> qr(l.transpose());
   qr.setThreshold(1e-10);
-  const Index rank = qr.rank();
-  MatrixXd rows(rank, l.cols());
-  for (Index i = 0; i < rank; ++i) rows.row(i) = l.row(qr.colsPermutation().indices()[i]);
+  std::vector<Index> rows;
+  for (Index i = 0; i < qr.rank(); ++i) rows.push_back(qr.colsPermutation().indices()[i]);
   return rows;
 }
 
@@ -53,13 +52,13 @@ struct ThetaMap {
   std::vector<MatrixXd> second;  ///< per entry of gamma: (m + 1) x (m + 1)
 };
 
-ThetaMap theta_map(const Fit& fit) {
-  const Index m = fit.theta.size();
+ThetaMap theta_map(const FittedModel& fit) {
+  Index m = 0;
+  for (const MatrixXd& l : fit.lambda) m += l.rows() * (l.rows() + 1) / 2;
   const double sigma = fit.sigma, sigma2 = sigma * sigma;
   ThetaMap map{MatrixXd::Zero(m + 1, m + 1), std::vector<MatrixXd>(m + 1, MatrixXd::Zero(m + 1, m + 1))};
   Index first = 0;
-  for (const TermCovariance& term : fit.random) {
-    const MatrixXd& l = term.lambda;
+  for (const MatrixXd& l : fit.lambda) {
     const Index k = l.rows();
     const auto entry = [&](Index i, Index j) {  // of Sigma, packed by rows
       return first + (i >= j ? i * (i + 1) / 2 + j : j * (j + 1) / 2 + i);
@@ -93,7 +92,7 @@ ThetaMap theta_map(const Fit& fit) {
 
 }  // namespace
 
-SmallSampleTests::SmallSampleTests(const Fit& fit, SmallSample method) : method_(method), beta_(fit.beta) {
+SmallSampleTests::SmallSampleTests(const FittedModel& fit, SmallSample method) : method_(method), beta_(fit.beta) {
   if (method == SmallSample::kenward_roger && fit.method != Method::reml)
     throw ModelError("Kenward-Roger tests: expected a fit by REML, found one by ML");
   components_ = variance_components(fit);
@@ -133,23 +132,28 @@ double SmallSampleTests::satterthwaite_df(const VectorXd& l) const {
   return 2 * variance * variance / gradient.dot(parameter_covariance_ * gradient);
 }
 
-ContrastTest SmallSampleTests::test(const VectorXd& l) const {
+ContrastTest SmallSampleTests::test(const VectorXd& l, double value) const {
   ContrastTest out;
-  out.estimate = l.dot(beta_);
+  out.estimate = l.dot(beta_) - value;
   out.se = std::sqrt(l.dot(covariance_ * l));
   out.t = out.estimate / out.se;
-  out.df = method_ == SmallSample::satterthwaite ? satterthwaite_df(l) : kenward_roger_f(MatrixXd(l.transpose())).df2;
+  out.df = method_ == SmallSample::satterthwaite
+               ? satterthwaite_df(l)
+               : kenward_roger_f(MatrixXd(l.transpose()), VectorXd::Constant(1, out.estimate)).df2;
   out.p = two_sided(out.t, out.df);
   return out;
 }
 
-FTest SmallSampleTests::test(const MatrixXd& l) const {
-  const MatrixXd rows = independent_rows(l);
-  if (rows.rows() == 0) throw InputError("expected contrasts of the fixed effects, found none that is not zero");
-  return method_ == SmallSample::satterthwaite ? satterthwaite_f(l) : kenward_roger_f(rows);
+FTest SmallSampleTests::test(const MatrixXd& l, const VectorXd& value) const {
+  const std::vector<Index> rows = independent_rows(l);
+  if (rows.empty()) throw InputError("expected contrasts of the fixed effects, found none that is not zero");
+  VectorXd estimate = l * beta_;
+  if (value.size() > 0) estimate -= value;
+  if (method_ == SmallSample::satterthwaite) return satterthwaite_f(l, estimate);
+  return kenward_roger_f(l(rows, Eigen::all), estimate(rows));
 }
 
-FTest SmallSampleTests::satterthwaite_f(const MatrixXd& l) const {
+FTest SmallSampleTests::satterthwaite_f(const MatrixXd& l, const VectorXd& estimate) const {
   // Fai and Cornelius (1996): uncorrelated contrasts, each with degrees of freedom of its own. Which ones they are
   // depends on how the hypothesis is written down; as lmerTest, all rows are taken as they are given.
   const Eigen::SelfAdjointEigenSolver<MatrixXd> eigen(l * covariance_ * l.transpose());
@@ -160,7 +164,8 @@ FTest SmallSampleTests::satterthwaite_f(const MatrixXd& l) const {
   for (Index i = l.rows() - 1; i >= 0; --i) {
     if (!(eigen.eigenvalues()[i] > 1e-10 * largest)) continue;
     const VectorXd contrast = l.transpose() * eigen.eigenvectors().col(i);
-    const double t = contrast.dot(beta_) / std::sqrt(eigen.eigenvalues()[i]), df = satterthwaite_df(contrast);
+    const double t = eigen.eigenvectors().col(i).dot(estimate) / std::sqrt(eigen.eigenvalues()[i]),
+                 df = satterthwaite_df(contrast);
     out.f += t * t;
     if (out.df1 == 0) first = df;
     ++out.df1;
@@ -174,7 +179,7 @@ FTest SmallSampleTests::satterthwaite_f(const MatrixXd& l) const {
   return out;
 }
 
-FTest SmallSampleTests::kenward_roger_f(const MatrixXd& l) const {
+FTest SmallSampleTests::kenward_roger_f(const MatrixXd& l, const VectorXd& estimate) const {
   const VarianceComponents& v = components_;
   const double q = static_cast<double>(l.rows());
   const MatrixXd theta = l.transpose() * (l * v.phi * l.transpose()).llt().solve(l);
@@ -200,7 +205,6 @@ FTest SmallSampleTests::kenward_roger_f(const MatrixXd& l) const {
   out.df1 = q;
   out.df2 = 4 + (q + 2) / (q * rho - 1);
   out.scaling = std::abs(out.df2 - 2) < 1e-2 ? 1 : out.df2 * above / (out.df2 - 2);
-  const VectorXd estimate = l * beta_;
   out.f = out.scaling * estimate.dot((l * covariance_ * l.transpose()).llt().solve(estimate)) / q;
   out.p = upper_tail(out.f, out.df1, out.df2);
   return out;
