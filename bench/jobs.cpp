@@ -5,6 +5,7 @@
 ///     bench_jobs lrt NULL FULL TABLE     parametric-bootstrap likelihood-ratio tests
 ///     bench_jobs refit FORMULA TABLE     draws from one fitted model and fits it
 ///     bench_jobs fit FORMULA TABLE       fits of the model to the table's response
+///     bench_jobs exact FORMULA TABLE     draws from the exact law of the test of the model's one variance component
 ///     bench_jobs ceiling                 multiply-adds per second of one thread
 ///
 /// The first line holds the facts of the job. An order is "COUNT FIRST THREADS" (the last two may be missing: 0, 1), or
@@ -42,6 +43,7 @@
 #include "host/data/read.hpp"
 #include "host/formula/formula.hpp"
 #include "host/inference/fit.hpp"
+#include "host/inference/spectral_law.hpp"
 #include "host/model/check_model.hpp"
 #include "host/model/model_matrices.hpp"
 #include "kernels/cpu.hpp"
@@ -362,6 +364,60 @@ private:
   Input input_;
 };
 
+/// Draws from an exact law, on one thread.
+class ExactDraws final : public Job {
+public:
+  explicit ExactDraws(const Arguments& arguments)
+      : seed_(arguments.seed), input_(arguments), matrices_(input_.matrices(arguments.formula)) {
+    const Stopwatch watch;
+    law_ = std::make_unique<SpectralLaw>(*matrices_, Method::reml, 0);
+    input_.add("law", watch.seconds());
+    statistic_ = law_->statistic(matrices_->y - matrices_->offset, matrices_->X);
+  }
+
+  Json facts() override {
+    return {{"job", "exact"},
+            {"isa", kernels::cpu_kernels().name},
+            {"lanes", kernels::cpu_kernels().lanes},
+            {"eigenvalues", law_->eigenvalues().size()},
+            {"nodes", law_->kernel().nodes},
+            {"statistic", statistic_},
+            {"setup_seconds", input_.seconds()},
+            {"memory", memory()}};
+  }
+
+  Json run(const Order& order) override {
+    if (order.check || order.code) return {{"unchecked", "every draw's maximum is certified as it is found"}};
+    constexpr std::uint64_t chunk = 16384;
+    std::vector<double> statistics(chunk);
+    std::uint64_t searched = 0, extreme = 0;
+    const Stopwatch watch;
+    CALLGRIND_START_INSTRUMENTATION;
+    for (std::uint64_t done = 0; done < order.count; done += chunk) {
+      const std::uint64_t count = std::min(chunk, order.count - done);
+      searched += law_->draw(seed_, order.first + done, count, statistics.data());
+      for (std::uint64_t i = 0; i < count; ++i) extreme += statistics[i] >= statistic_;
+    }
+    CALLGRIND_STOP_INSTRUMENTATION;
+    CALLGRIND_DUMP_STATS_AT("order");
+    return {{"count", order.count},
+            {"first", order.first},
+            {"threads", 1},
+            {"seconds", watch.seconds()},
+            {"cpu_seconds", watch.cpu_seconds()},
+            {"extreme", extreme},
+            {"searched", searched},
+            {"memory", memory()}};
+  }
+
+private:
+  std::uint64_t seed_;
+  Input input_;
+  Matrices matrices_;
+  std::unique_ptr<SpectralLaw> law_;
+  double statistic_ = 0;
+};
+
 Order parse_order(const std::string& line) {
   std::istringstream words(line);
   Order order;
@@ -438,7 +494,8 @@ int run(int argc, char** argv) {
   common(lrt);
   CLI::App* refit = app.add_subcommand("refit", "Draws from one model and fits it");
   CLI::App* fit = app.add_subcommand("fit", "Fits to the table's response");
-  for (CLI::App* one : {refit, fit}) {
+  CLI::App* exact = app.add_subcommand("exact", "Draws from the exact law of the test of one variance component");
+  for (CLI::App* one : {refit, fit, exact}) {
     one->add_option("FORMULA", a.formula)->required();
     common(one);
     one->add_flag("--reml", a.reml, "REML in place of ML");
@@ -458,6 +515,8 @@ int run(int argc, char** argv) {
   std::unique_ptr<Job> job;
   if (fit->parsed())
     job = std::make_unique<Fits>(a);
+  else if (exact->parsed())
+    job = std::make_unique<ExactDraws>(a);
   else
     job = std::make_unique<Replicates>(a, refit->parsed());
   serve(*job, a);

@@ -21,7 +21,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class Case:
-    """One job. `job` is that of bench_jobs (lrt: formulas are null and full; refit, fit: one), "process" (the program
+    """One job. `job` is that of bench_jobs (lrt: formulas are null and full; refit, fit, exact: one), "process" (the program
     from start to end) or "threads" (an lrt by one and by two threads)."""
 
     name: str
@@ -86,6 +86,11 @@ CASES = (
          ("diameter ~ 1 + (1|plate)", "diameter ~ 1 + (1|plate) + (1|sample)"), (), ("rlrsim", "lme4_refit"),
          notes=("exactRLRT holds the other component fixed at its estimate and simulates one ratio: less work than two "
                 "fits",)),
+    Case("exact", "dyestuff, exact RLRT of the variance of batches (balanced)", "exact", "dyestuff",
+         ("Yield ~ 1 + (1|Batch)",), (Goal("rate", 5e6),), ("rlrsim",), counted=(16_000, 80_000), check=False),
+    Case("exact-unbalanced", "sleepstudy with 10 % of the rows missing, exact RLRT of subjects' intercepts", "exact",
+         "sleepstudy_missing", ("Reaction ~ Days + (1|Subject)",), (Goal("rate", 5e6),), ("rlrsim",), factors="Subject",
+         counted=(16_000, 80_000), check=False),
     Case("threads", "politeness, LRT, two threads on two cores", "threads", "politeness", POLITENESS,
          (Goal("threads", 1.9),), threads=2, counted=(), check=False),
     Case("first-fit", "first result of `fit` on politeness, whole process", "process", "politeness",

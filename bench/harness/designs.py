@@ -181,6 +181,7 @@ def slopes(k):
 FILES = {
     "politeness": DATA / "politeness.csv",
     "sleepstudy": DATA / "sleepstudy.csv",
+    "dyestuff": DATA / "dyestuff.csv",
     "penicillin": DATA / "penicillin.csv",
 }
 MAKERS = {
