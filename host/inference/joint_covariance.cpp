@@ -50,7 +50,8 @@ public:
     w.finalize();
     Sparse cross = w * Sparse(w.transpose());
     for (std::int32_t c = 0; c < q_; ++c) cross.coeffRef(c, c) += 1;
-    modes_ = make_modes_inverse(cross, levels_of_largest_factor(), static_cast<std::int32_t>(largest_levels_), what);
+    const std::vector<std::int32_t> level_of = levels_of_largest_factor();  // sets largest_levels_, too
+    modes_ = make_modes_inverse(cross, level_of, static_cast<std::int32_t>(largest_levels_), what);
 
     // In a well-conditioned basis of X: X = basis * map.
     basis_.resize(n, p);
