@@ -251,11 +251,15 @@ public:
     return threads * thread + static_cast<double>(std::min<std::uint64_t>(block_length, size_)) * fit_bytes;
   }
 
-  void fit_each(const std::function<void(std::uint64_t, std::span<const BatchFit>)>& collect,
+  void fit_each(std::uint64_t begin, std::uint64_t count,
+                const std::function<void(std::uint64_t, std::span<const BatchFit>)>& collect,
                 const BatchOptions& options) const {
+    if (begin > size_ || count > size_ - begin)
+      throw ModelError(fmt::format("a batch of {} items has no items {} to {}", size_, begin, begin + count - 1));
+    const std::uint64_t total_end = begin + count;
     const Backend backend = backend_of(options);
     const int threads = backend.cuda ? kernels::cuda_slots() : thread_count(options.threads);
-    require_memory(memory(options), fmt::format("a batch of {} fits on {} threads", size_, threads));
+    require_memory(memory(options), fmt::format("a batch of {} fits on {} threads", count, threads));
     std::map<int, TestPlanData> plans;  // by the number of fixed effects
     if (!tests_.list.empty())
       for (int l = 0; l < layouts_.lanes(); ++l) {
@@ -268,11 +272,11 @@ public:
     const auto progress = [&](std::uint64_t items) {
       const std::lock_guard lock(mutex);
       done += items;
-      if (options.progress) options.progress(done, size_);
+      if (options.progress) options.progress(done, count);
     };
     auto range = ranges_.begin();
-    for (std::uint64_t first = 0; first < size_; first += block_length) {
-      const std::uint64_t end = std::min<std::uint64_t>(size_, first + block_length);
+    for (std::uint64_t first = begin; first < total_end; first += block_length) {
+      const std::uint64_t end = std::min<std::uint64_t>(total_end, first + block_length);
       fits.assign(end - first, {});
       while (range != ranges_.end() && range->first + range->count <= first) ++range;
       fit_block(first, end, range, backend, threads, plans, fits, progress);
@@ -774,7 +778,12 @@ std::size_t Batch::size() const { return impl_->size(); }
 void Batch::set_tests(Hypotheses hypotheses) { impl_->set_tests(std::move(hypotheses)); }
 void Batch::fit_each(const std::function<void(std::uint64_t, std::span<const BatchFit>)>& collect,
                      const BatchOptions& options) const {
-  impl_->fit_each(collect, options);
+  impl_->fit_each(0, size(), collect, options);
+}
+void Batch::fit_each(std::uint64_t begin, std::uint64_t count,
+                     const std::function<void(std::uint64_t, std::span<const BatchFit>)>& collect,
+                     const BatchOptions& options) const {
+  impl_->fit_each(begin, count, collect, options);
 }
 std::vector<BatchFit> Batch::fit(const BatchOptions& options) const {
   require_memory(memory(options) + static_cast<double>(size()) * fit_bytes,

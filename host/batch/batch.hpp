@@ -112,6 +112,10 @@ public:
   /// @param collect  collect(first, fits): items first, first + 1, ...; called from the calling thread
   void fit_each(const std::function<void(std::uint64_t first, std::span<const BatchFit> fits)>& collect,
                 const BatchOptions& options = {}) const;
+  /// The same of items begin .. begin + count - 1.
+  void fit_each(std::uint64_t begin, std::uint64_t count,
+                const std::function<void(std::uint64_t first, std::span<const BatchFit> fits)>& collect,
+                const BatchOptions& options = {}) const;
   /// `fit` in the background; the batch must stay alive and unchanged until the future is ready.
   [[nodiscard]] std::future<std::vector<BatchFit>> submit(const BatchOptions& options = {}) const;
 

@@ -68,10 +68,18 @@ Run add_plan_command(CLI::App& app);
 /// `batchlmm devices`
 Run add_devices_command(CLI::App& app);
 
+/// `batchlmm study FILE --out FOLDER`
+Run add_study_command(CLI::App& app);
+
+/// `batchlmm merge FOLDER... --out FOLDER`
+Run add_merge_command(CLI::App& app);
+
 /// All of them, as the help lists them.
 inline constexpr std::array all_commands{
-    &add_fit_command,       &add_anova_command,   &add_lrt_command,   &add_ranova_command,  &add_drop1_command,
-    &add_bootstrap_command, &add_profile_command, &add_exact_command, &add_predict_command, &add_simulate_command,
-    &add_augment_command,   &add_glance_command,  &add_plot_command,  &add_plan_command,    &add_devices_command};
+    &add_fit_command,     &add_anova_command,     &add_lrt_command,     &add_ranova_command,  &add_drop1_command,
+    &add_exact_command,   &add_bootstrap_command, &add_profile_command, &add_predict_command, &add_simulate_command,
+    &add_augment_command, &add_glance_command,    &add_plot_command,    &add_study_command,   &add_merge_command,
+    &add_plan_command,    &add_devices_command,
+};
 
 }  // namespace batchlmm::cli

@@ -1,0 +1,444 @@
+#include "host/study/run.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <exception>
+#include <filesystem>
+#include <map>
+#include <mutex>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <thread>
+
+#include "batchlmm/error.hpp"
+#include "batchlmm/version.hpp"
+#include "host/batch/backend.hpp"
+#include "host/data/temporary_file.hpp"
+#include "host/data/write.hpp"
+#include "host/study/cell.hpp"
+#include "host/study/dataset.hpp"
+#include "host/study/report.hpp"
+
+namespace batchlmm::study {
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+using Json = nlohmann::ordered_json;
+
+double since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+/// @throws OutputError
+void make_folder(const fs::path& path) {
+  std::error_code error;
+  fs::create_directories(path, error);
+  if (error) cannot_write(path.string(), error.message());
+}
+
+/// The folder's study.toml, put there where there is none.
+/// @throws InputError where there is another one
+void claim_folder(const fs::path& out, const StudyFile& study) {
+  make_folder(out);
+  const fs::path copy = out / "study.toml";
+  if (!fs::exists(copy)) {
+    // Something else's files must not be mixed up with a study's; another part of this one may be starting just now.
+    std::error_code error;
+    for (const fs::directory_entry& entry : fs::directory_iterator(out, error)) {
+      const std::string name = entry.path().filename().string();
+      if (name.find("study.toml") == std::string::npos && name != "shards" && name != "replicates")
+        throw InputError(fmt::format("--out {}: expected an empty folder or one of this study, found '{}' in it",
+                                     out.string(), name));
+    }
+    write_text_file(copy.string(), study.text());
+  } else if (StudyFile::read(copy.string()).text() != study.text()) {
+    throw InputError(
+        fmt::format("--out {}: expected results of this study, found those of another: its study.toml "
+                    "differs from the study file",
+                    out.string()));
+  }
+  make_folder(out / "shards");
+}
+
+/// One number of every replicate, long: a column for what it is of.
+class ReplicateWriter {
+public:
+  explicit ReplicateWriter(const std::string& path)
+      : writer_(path, {{"cell", OutputType::int64},
+                       {"replicate", OutputType::int64},
+                       {"subject", OutputType::text},
+                       {"term", OutputType::text},
+                       {"name", OutputType::text},
+                       {"value", OutputType::float64}}) {}
+  void add(std::uint64_t cell, const ReplicateValue& value, const ValueName& name) {
+    cell_.push_back(static_cast<std::int64_t>(cell));
+    replicate_.push_back(static_cast<std::int64_t>(value.replicate));
+    subject_.push_back(name.subject);
+    term_.push_back(name.term);
+    name_.push_back(name.name);
+    value_.push_back(value.number);
+    if (cell_.size() >= most_held) flush();
+  }
+  void close() {
+    flush();
+    writer_.close();
+  }
+
+private:
+  static constexpr std::size_t most_held = 16384;
+  void flush() {
+    const std::vector<OutputValues> values{
+        std::span<const std::int64_t>(cell_),   std::span<const std::int64_t>(replicate_),
+        std::span<const std::string>(subject_), std::span<const std::string>(term_),
+        std::span<const std::string>(name_),    std::span<const double>(value_)};
+    writer_.append(values);
+    cell_.clear();
+    replicate_.clear();
+    subject_.clear();
+    term_.clear();
+    name_.clear();
+    value_.clear();
+  }
+  TableWriter writer_;
+  std::vector<std::int64_t> cell_, replicate_;
+  std::vector<std::string> subject_, term_, name_;
+  std::vector<double> value_;
+};
+
+std::string part_name(std::uint64_t shard) { return fmt::format("part-{:07}.parquet", shard); }
+
+/// Looks for shards in several folders.
+class Shards {
+public:
+  Shards(std::vector<std::string> folders, std::uint64_t study) : folders_(std::move(folders)), study_(study) {}
+  [[nodiscard]] std::optional<ShardResult> read(std::uint64_t shard) const {
+    for (const std::string& folder : folders_)
+      if (auto found = read_shard((fs::path(folder) / "shards").string(), shard, study_)) return found;
+    return {};
+  }
+
+private:
+  std::vector<std::string> folders_;
+  std::uint64_t study_;
+};
+
+/// "3, 5 to 9"
+std::string ranges(const std::vector<std::uint64_t>& numbers) {
+  std::string out;
+  constexpr std::size_t most = 20;
+  std::size_t written = 0;
+  for (std::size_t i = 0; i < numbers.size();) {
+    std::size_t j = i;
+    while (j + 1 < numbers.size() && numbers[j + 1] == numbers[j] + 1) ++j;
+    if (++written > most) return out + ", ...";
+    out += (out.empty() ? "" : ", ") +
+           (i == j ? std::to_string(numbers[i]) : fmt::format("{} to {}", numbers[i], numbers[j]));
+    i = j + 1;
+  }
+  return out;
+}
+
+/// Makes cells.parquet and manifest.json. @return shards that are needed and missing; nothing is written then
+std::vector<std::uint64_t> make_dataset(const StudyFile& study, const ShardPlan& plan, const Shards& shards,
+                                        const fs::path& out, std::uint64_t hash) {
+  const double precision = study.specification(0).precision;
+  std::vector<std::uint64_t> missing;
+  CellWriter writer((out / "cells.parquet").string(), study);
+  Json manifest;
+  double seconds = 0;
+  std::uint64_t used = 0, stopped = 0;
+  std::vector<ReportCell> page;
+  CellResult cell;
+  std::uint64_t open = 0;  ///< the cell whose pieces come next
+  bool done = false;
+  const auto finish_cell = [&] {
+    if (missing.empty() && !cell.names.empty()) {
+      writer.add(cell);
+      if (page.size() < most_report_cells)
+        page.push_back(
+            {cell.cell, cell.rows, cell.replicates, study.grid_values(cell.cell), estimands(cell.names, cell.sums)});
+      used += cell.replicates;
+      stopped += cell.stopped ? 1 : 0;
+    }
+    cell = {};
+    done = false;
+  };
+  for (std::uint64_t k = 0; k < plan.shards(); ++k) {
+    const std::vector<Piece> pieces = plan.pieces(k);
+    const std::optional<ShardResult> shard = shards.read(k);
+    if (shard) seconds += shard->seconds;
+    for (std::size_t i = 0; i < pieces.size(); ++i) {
+      if (pieces[i].cell != open) {
+        finish_cell();
+        open = pieces[i].cell;
+      }
+      if (done) continue;
+      if (!shard) {
+        if (missing.empty() || missing.back() != k) missing.push_back(k);
+        continue;
+      }
+      const PieceResult* found = nullptr;
+      for (const PieceResult& piece : shard->pieces)
+        if (piece.piece.cell == pieces[i].cell) found = &piece;
+      if (found == nullptr) {
+        if (missing.empty() || missing.back() != k) missing.push_back(k);
+        continue;
+      }
+      done = add_piece(cell, *found, precision);
+    }
+  }
+  finish_cell();
+  if (!missing.empty()) return missing;
+  writer.close();
+  const ReportFacts facts{fmt::format("batchlmm {}", version()), study.cells(), used};
+  write_text_file((out / "report.html").string(), report_html(study, facts, page));
+  manifest["program"] = fmt::format("batchlmm {}", version());
+  manifest["name"] = study.specification(0).name;
+  manifest["seed"] = study.specification(0).seed;
+  manifest["study_hash"] = fmt::format("{:016x}", hash);
+  manifest["cells"] = study.cells();
+  manifest["replicates"] = {{"asked", plan.replicates()}, {"used", used}};
+  manifest["cells_ended_by_precision"] = stopped;
+  manifest["shards"] = plan.shards();
+  // What depends on the machine stands alone: all else has the same bytes whoever ran the study.
+  manifest["timings"] = {{"shard_seconds", seconds}};
+  write_text_file((out / "manifest.json").string(), manifest.dump(2) + "\n");
+  return {};
+}
+
+/// A cell at a time, with its designs kept from one to the next. One a thread.
+class CellMaker {
+public:
+  CellMaker(const StudyFile& study, const std::string& folder) : study_(study), folder_(folder) {}
+  Cell& take(std::uint64_t number) {
+    if (!cell_ || at_ != number) {
+      cell_.reset();
+      Specification specification = study_.specification(number);
+      const std::uint64_t seed = cell_seed(specification, number);
+      cell_.emplace(std::move(specification), folder_, seed, cache_);
+      at_ = number;
+    }
+    return *cell_;
+  }
+
+private:
+  const StudyFile& study_;
+  const std::string& folder_;
+  DesignCache cache_;
+  std::optional<Cell> cell_;
+  std::uint64_t at_ = 0;
+};
+
+/// Which cells have reached the study's precision, as far as shards came in without a gap. What is left out for it is
+/// what `make_dataset` would not use.
+class Reached {
+public:
+  explicit Reached(double precision) : precision_(precision) {}
+  void add(std::uint64_t shard, const ShardResult& result) {
+    if (precision_ <= 0) return;
+    waiting_[shard] = result.pieces;
+    for (auto next = waiting_.begin(); next != waiting_.end() && (!begun_ || next->first == next_);
+         next = waiting_.erase(next)) {
+      begun_ = true;
+      next_ = next->first + 1;
+      for (const PieceResult& piece : next->second) {
+        if (cell_.names.empty() || cell_.cell != piece.piece.cell) {
+          cell_ = {};
+          whole_ = piece.piece.first == 0;
+          done_ = false;
+        }
+        if (!done_) done_ = add_piece(cell_, piece, precision_);
+      }
+    }
+  }
+  /// A shard that was not run for it.
+  void pass(std::uint64_t shard) {
+    if (precision_ > 0 && next_ == shard) next_ = shard + 1;
+  }
+  [[nodiscard]] bool is_done(std::uint64_t cell) const {
+    return precision_ > 0 && whole_ && done_ && cell_.cell == cell && !cell_.names.empty();
+  }
+
+private:
+  double precision_;
+  std::map<std::uint64_t, std::vector<PieceResult>> waiting_;
+  std::uint64_t next_ = 0;
+  bool begun_ = false, whole_ = false, done_ = false;
+  CellResult cell_;
+};
+
+/// Runs one shard and leaves its files.
+ShardResult run_shard(const ShardPlan& plan, std::uint64_t k, std::uint64_t hash, const fs::path& out, bool keep_all,
+                      int threads, CellMaker& cells) {
+  const auto start = Clock::now();
+  std::optional<ReplicateWriter> writer;
+  if (keep_all) writer.emplace((out / "replicates" / part_name(k)).string());
+  ShardResult shard;
+  shard.study = hash;
+  shard.shard = k;
+  for (const Piece& piece : plan.pieces(k)) {
+    Cell& cell = cells.take(piece.cell);
+    std::function<void(const ReplicateValue&)> keep;
+    if (writer)
+      keep = [&](const ReplicateValue& value) { writer->add(piece.cell, value, cell.value_names()[value.value]); };
+    PieceResult result{piece, cell.rows(), cell.series(), {}};
+    result.sums = cell.run(piece.first, piece.count, threads, keep);
+    shard.pieces.push_back(std::move(result));
+  }
+  shard.seconds = since(start);
+  if (writer) writer->close();
+  write_shard((out / "shards").string(), shard);
+  return shard;
+}
+
+}  // namespace
+
+RunOutcome run_study(const StudyFile& study, const RunOptions& options) {
+  const auto start = Clock::now();
+  const ShardPlan plan(study);
+  const std::uint64_t hash = study_hash(study, options.folder);
+  const fs::path out(options.out);
+  // A fault in the first cell is told before anything is written.
+  CellMaker first_maker(study, options.folder);
+  first_maker.take(0);
+  claim_folder(out, study);
+  if (options.keep) make_folder(out / "replicates");
+
+  RunOutcome outcome;
+  outcome.shards = plan.shards();
+  const std::uint64_t begin = plan.shards() * options.part / options.parts,
+                      end = plan.shards() * (options.part + 1) / options.parts;
+  std::uint64_t done = 0, total = 0;
+  for (std::uint64_t k = begin; k < end; ++k)
+    for (const Piece& piece : plan.pieces(k)) total += piece.count;
+
+  // Shards are shared among threads; where there are few, each has several threads.
+  const int all_threads = thread_count(options.threads);
+  const int workers =
+      static_cast<int>(std::clamp<std::uint64_t>(end - begin, 1, static_cast<std::uint64_t>(all_threads)));
+  const int threads_each = std::max(1, all_threads / workers);
+  std::uint64_t next = begin;
+  const auto claim = [&] {
+    return options.next_shard ? std::min(options.next_shard(), end) : next < end ? next++ : end;
+  };
+  Reached reached(study.specification(0).precision);
+  std::mutex mutex;
+  std::exception_ptr failure;
+  const auto work = [&](CellMaker& cells) {
+    std::unique_lock lock(mutex);
+    try {
+      while (!failure) {
+        const std::uint64_t k = claim();
+        if (k >= end) break;
+        const std::vector<Piece> pieces = plan.pieces(k);
+        const bool not_needed = pieces.size() == 1 && reached.is_done(pieces[0].cell);
+        lock.unlock();
+        std::optional<ShardResult> shard = read_shard((out / "shards").string(), k, hash);
+        const bool found = shard && (!options.keep || fs::exists(out / "replicates" / part_name(k)));
+        if (!found && !not_needed) shard = run_shard(plan, k, hash, out, options.keep, threads_each, cells);
+        lock.lock();
+        if (found || !not_needed)
+          reached.add(k, *shard);
+        else
+          reached.pass(k);
+        ++(found ? outcome.found : not_needed ? outcome.skipped : outcome.made);
+        for (const Piece& piece : pieces) done += piece.count;
+        if (options.progress) options.progress(done, total);
+      }
+    } catch (...) {
+      if (!lock.owns_lock()) lock.lock();
+      if (!failure) failure = std::current_exception();
+    }
+  };
+  std::vector<std::thread> pool;
+  for (int t = 1; t < workers; ++t)
+    pool.emplace_back([&] {
+      CellMaker cells(study, options.folder);
+      work(cells);
+    });
+  work(first_maker);
+  for (std::thread& thread : pool) thread.join();
+  if (failure) std::rethrow_exception(failure);
+  if (options.wait) options.wait();
+  outcome.seconds = since(start);
+  if (!options.leader) return outcome;
+
+  const std::vector<std::uint64_t> missing = make_dataset(study, plan, Shards({options.out}, hash), out, hash);
+  outcome.missing = missing.size();
+  outcome.complete = missing.empty();
+  outcome.seconds = since(start);
+  return outcome;
+}
+
+RunOutcome merge_studies(const std::vector<std::string>& folders, const std::string& out) {
+  const auto start = Clock::now();
+  if (folders.empty()) throw InputError("expected folders to merge, found none");
+  std::optional<StudyFile> study;
+  for (const std::string& folder : folders) {
+    const std::string path = (fs::path(folder) / "study.toml").string();
+    if (!fs::exists(path))
+      throw InputError(fmt::format("{}: expected a folder of a study, found no study.toml in it", folder));
+    StudyFile one = StudyFile::read(path);
+    if (study && one.text() != study->text())
+      throw InputError(
+          fmt::format("{}: expected shards of the study of {}, found those of another", folder, folders[0]));
+    if (!study) study.emplace(std::move(one));
+  }
+  const ShardPlan plan(*study);
+  // The tables need not be here: the hash is what the shards say, all the same.
+  std::optional<std::uint64_t> hash;
+  for (const std::string& folder : folders)
+    if (const auto found = shard_hash((fs::path(folder) / "shards").string())) {
+      if (hash && *hash != *found)
+        throw InputError(
+            fmt::format("{}: expected shards of one study, found those of another table or program", folder));
+      hash = found;
+    }
+  if (!hash) throw InputError("expected shards in the folders to merge, found none");
+  claim_folder(out, *study);
+  const std::vector<std::uint64_t> missing = make_dataset(*study, plan, Shards(folders, *hash), out, *hash);
+  if (!missing.empty())
+    throw InputError(
+        fmt::format("expected all of {} shards, found {} missing: {}", plan.shards(), missing.size(), ranges(missing)));
+  RunOutcome outcome;
+  outcome.shards = outcome.found = plan.shards();
+  outcome.complete = true;
+  outcome.seconds = since(start);
+  return outcome;
+}
+
+DryRun dry_run(const StudyFile& study, const RunOptions& options, std::uint64_t most_lines) {
+  const ShardPlan plan(study);
+  DryRun out;
+  out.cells = study.cells();
+  out.replicates = plan.replicates();
+  out.shards = plan.shards();
+  DesignCache cache;
+  double tried_seconds = 0;
+  std::uint64_t tried = 0;
+  for (std::uint64_t cell = 0; cell < std::min(study.cells(), most_lines); ++cell) {
+    Specification specification = study.specification(cell);
+    const std::uint64_t seed = cell_seed(specification, cell);
+    Cell one(std::move(specification), options.folder, seed, cache);
+    DryRun::Line line;
+    line.cell = cell;
+    line.values = study.grid_values(cell);
+    line.rows = one.rows();
+    line.replicates = plan.replicates_of(cell);
+    const std::uint64_t few = std::min<std::uint64_t>(line.replicates, 16);
+    const auto start = Clock::now();
+    one.run(0, few, 1);
+    line.seconds = since(start) / static_cast<double>(few) * static_cast<double>(line.replicates);
+    tried_seconds += line.seconds;
+    tried += line.replicates;
+    out.bytes = std::max(out.bytes, static_cast<double>(line.rows) * 8.0 * static_cast<double>(line.replicates));
+    out.lines.push_back(std::move(line));
+  }
+  const int threads = thread_count(options.threads);
+  out.seconds = tried_seconds / static_cast<double>(tried) * static_cast<double>(out.replicates) / threads;
+  return out;
+}
+
+}  // namespace batchlmm::study

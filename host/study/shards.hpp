@@ -1,0 +1,67 @@
+/// @file
+/// A study's work in pieces: which replicates of which cells a shard has, and the file that it leaves. Shards are a
+/// function of the study file alone, so that any number of processes, in any order, leave the same files.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "host/study/series.hpp"
+#include "host/study/study_file.hpp"
+
+namespace batchlmm::study {
+
+/// Replicates first .. first + count - 1 of a cell.
+struct Piece {
+  std::uint64_t cell = 0, first = 0, count = 0;
+};
+
+/// How a study is divided.
+class ShardPlan {
+public:
+  explicit ShardPlan(const StudyFile& study);
+  [[nodiscard]] std::uint64_t shards() const;
+  [[nodiscard]] std::uint64_t replicates() const { return total_; }
+  [[nodiscard]] std::vector<Piece> pieces(std::uint64_t shard) const;
+  /// The first of the shards that hold replicates of a cell, and the last.
+  [[nodiscard]] std::pair<std::uint64_t, std::uint64_t> shards_of(std::uint64_t cell) const;
+  [[nodiscard]] std::uint64_t replicates_of(std::uint64_t cell) const;
+
+private:
+  [[nodiscard]] std::uint64_t begin_of(std::uint64_t cell) const;
+  std::uint64_t cells_ = 0, each_ = 0, total_ = 0, length_ = 1;
+  std::vector<std::uint64_t> begin_;  ///< of each cell and the end; empty: all cells have `each_`
+};
+
+/// What a piece left.
+struct PieceResult {
+  Piece piece;
+  std::uint64_t rows = 0;         ///< of the cell's table
+  std::vector<SeriesName> names;  ///< of its sums
+  std::vector<SeriesSums> sums;
+};
+
+struct ShardResult {
+  std::uint64_t study = 0;  ///< study_hash
+  std::uint64_t shard = 0;
+  double seconds = 0;
+  std::vector<PieceResult> pieces;
+};
+
+/// Of the program's version, the study file and the tables that it reads: results of different ones are not mixed.
+/// FNV-1a, 64 bits: it guards against slips, not against intent.
+std::uint64_t study_hash(const StudyFile& study, const std::string& folder);
+
+/// "shard-0000012.bin"
+std::string shard_name(std::uint64_t shard);
+/// Written whole or not at all. @throws OutputError
+void write_shard(const std::string& folder, const ShardResult& result);
+/// None where there is no such file, or it is damaged. @throws InputError where it is of another study
+std::optional<ShardResult> read_shard(const std::string& folder, std::uint64_t shard, std::uint64_t study);
+
+/// The study_hash of the shards in a folder, read off the first; none where there are none.
+std::optional<std::uint64_t> shard_hash(const std::string& folder);
+
+}  // namespace batchlmm::study

@@ -1,0 +1,52 @@
+/// @file
+/// Study files (TOML): a specification, and the grid of values that makes it many cells.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "host/study/specification.hpp"
+
+namespace batchlmm::study {
+
+/// A place in the grid and what it is called in results: "truth.beta.condition" = 25. Paths with commas between them
+/// have the same value.
+struct GridValue {
+  std::string key;
+  bool is_number = true;
+  double number = 0;
+  std::string text;  ///< where it is no number: a string as it is, anything else as TOML
+};
+
+/// Everything in the file is checked once: unknown keys (with the nearest known one), types and ranges, with line and
+/// column. Cells are made from it one by one.
+class StudyFile {
+public:
+  /// @throws InputError  "FILE:LINE:COLUMN: ..."
+  static StudyFile read(const std::string& path);
+  /// @param name  stands for the file in messages
+  static StudyFile parse(std::string text, std::string name);
+  StudyFile(StudyFile&&) noexcept;
+  StudyFile& operator=(StudyFile&&) noexcept;
+  ~StudyFile();
+
+  /// The file's bytes.
+  [[nodiscard]] const std::string& text() const;
+  /// Number of cells: the product of the grid's lists, or the length of its list of cells; 1 without a grid.
+  [[nodiscard]] std::uint64_t cells() const;
+  /// Keys of the grid, in the file's order.
+  [[nodiscard]] const std::vector<std::string>& grid_keys() const;
+  /// Values at a cell; the last key varies fastest. A key that a cell of a list does not have is left out.
+  [[nodiscard]] std::vector<GridValue> grid_values(std::uint64_t cell) const;
+  /// @throws InputError  where the grid's value at this cell cannot be used
+  [[nodiscard]] Specification specification(std::uint64_t cell) const;
+
+private:
+  class Impl;
+  explicit StudyFile(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace batchlmm::study
