@@ -7,6 +7,7 @@
 #include <atomic>
 #include <boost/math/distributions/chi_squared.hpp>
 #include <boost/math/distributions/normal.hpp>
+#include <boost/math/distributions/students_t.hpp>
 #include <cmath>
 #include <exception>
 #include <limits>
@@ -14,6 +15,7 @@
 #include <mutex>
 #include <optional>
 #include <thread>
+#include <tuple>
 
 #include "batchlmm/error.hpp"
 #include "host/batch/batch.hpp"
@@ -68,6 +70,7 @@ struct FittedModel {
   std::shared_ptr<const ModelMatrices> matrices;
   Formula formula;
   Method method = Method::reml;
+  Hypotheses hypotheses;  ///< that are tested in every fit
   std::unique_ptr<Batch> batch;
   [[nodiscard]] int parameters() const {
     std::size_t count = static_cast<std::size_t>(matrices->X.cols()) + 1;
@@ -119,7 +122,8 @@ struct DesignCache::Prepared {
   DesignTable design;
   TruthModel truth;
   Current current;
-  std::map<std::pair<std::string, Method>, FittedModel> models;
+  /// By formula, method, and the small-sample tests of its fits (-1: none).
+  std::map<std::tuple<std::string, Method, int>, FittedModel> models;
 };
 
 DesignCache::DesignCache() = default;
@@ -199,8 +203,10 @@ struct Cell::Impl {
                          [&](const ModelToFit& m) { return m.name == name; });
   }
 
-  FittedModel& fitted(const ModelToFit& model, Method method) {
-    const auto [at, added] = prepared->models.try_emplace({model.formula, method});
+  /// @param tests  small-sample tests of every fit
+  FittedModel& fitted(const ModelToFit& model, Method method, std::optional<SmallSample> tests = {}) {
+    const auto [at, added] =
+        prepared->models.try_emplace({model.formula, method, tests ? static_cast<int>(*tests) : -1});
     FittedModel& entry = at->second;
     if (!added) return entry;
     try {
@@ -213,6 +219,7 @@ struct Cell::Impl {
       entry.matrices = std::make_shared<const ModelMatrices>(
           model_matrices(entry.formula, simulator->table(), prepared->design.options));
       entry.method = method;
+      if (tests) entry.hypotheses.method = *tests;
       entry.batch = std::make_unique<Batch>(entry.matrices, method);
     } catch (const InputError& error) {
       prepared->models.erase(at);
@@ -263,6 +270,7 @@ struct Cell::Impl {
     std::vector<const FittedModel*> full, null;  ///< one, or one for each candidate
     int selection = -1;                          ///< of the full model
     std::vector<Eigen::MatrixXd> contrast;       ///< per full model
+    std::vector<std::size_t> hypothesis;         ///< small-sample tests, per full model: index of BatchFit::tests
     std::vector<Eigen::VectorXd> true_contrast;  ///< per full model: of the truth's coefficients; empty: not one of it
     std::vector<int> df;                         ///< lrt
     std::vector<std::int32_t> subject, item, condition;
@@ -294,8 +302,13 @@ struct Cell::Impl {
       } else {
         for (const std::string& name : fulls) {
           const ModelToFit& model = model_named(name);
-          out.full.push_back(&fitted(model, model.method));
-          out.contrast.push_back(contrast_matrix(test.contrast, out.full.back()->matrices->x_names));
+          std::optional<SmallSample> tested;
+          if (test.kind == Test::Kind::satterthwaite) tested = SmallSample::satterthwaite;
+          if (test.kind == Test::Kind::kenward_roger) tested = SmallSample::kenward_roger;
+          FittedModel& entry = fitted(model, model.method, tested);
+          out.full.push_back(&entry);
+          out.contrast.push_back(contrast_matrix(test.contrast, entry.matrices->x_names));
+          if (tested) out.hypothesis.push_back(add_hypothesis(entry, out.contrast.back()));
           if (test.kind == Test::Kind::wald && out.contrast.back().rows() != 1)
             throw InputError(
                 fmt::format("the test '{}': expected one contrast, found {}", test.name, out.contrast.back().rows()));
@@ -307,6 +320,16 @@ struct Cell::Impl {
       throw InputError(what.starts_with(test.place.substr(0, test.place.find(':'))) ? what : test.place + ": " + what);
     }
     tests.push_back(std::move(out));
+  }
+
+  /// @return the index of the hypothesis among those of the model's batch
+  static std::size_t add_hypothesis(FittedModel& model, const Eigen::MatrixXd& rows) {
+    std::vector<Hypothesis>& list = model.hypotheses.list;
+    for (std::size_t i = 0; i < list.size(); ++i)
+      if (list[i].l.rows() == rows.rows() && list[i].l == rows) return i;
+    list.push_back({rows, {}});
+    model.batch->set_tests(model.hypotheses);
+    return list.size() - 1;
   }
 
   /// One row's contrast in the truth's coefficients; empty where the truth lacks one of them.
@@ -541,6 +564,17 @@ struct Cell::Impl {
       const double statistic = null.criterion - full.criterion;
       out.p = test.kind == Test::Kind::lrt ? chi_square_tail(statistic, prepared_test.df[out.model])
                                            : bootstrap_p(test, prepared_test, out.model, null, statistic, replicate);
+      return out;
+    }
+    if (!prepared_test.hypothesis.empty()) {
+      const HypothesisTest& h = full.tests[prepared_test.hypothesis[out.model]];
+      out.p = h.p;
+      if (prepared_test.contrast[out.model].rows() == 1 && h.df > 0) {
+        const double half =
+            h.std_error * boost::math::quantile(boost::math::students_t(h.df), 0.5 + 0.5 * specification.level);
+        out.low = h.estimate - half;
+        out.high = h.estimate + half;
+      }
       return out;
     }
     const Eigen::VectorXd l = prepared_test.contrast[out.model].row(0);
