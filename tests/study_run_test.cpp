@@ -310,6 +310,107 @@ TEST(StudyRun, TheZTestRejectsAsTheTOfTheDifferencesDoes) {
   EXPECT_NEAR(rate + rate_of(cell, sums, "z", "coverage"), 1, 1e-12);
 }
 
+/// Power of an F test by the noncentral F law; alpha where there is no effect.
+double power_of(double df1, double df2, double noncentrality, double alpha = 0.05) {
+  if (noncentrality == 0) return alpha;
+  const double critical = boost::math::quantile(boost::math::fisher_f(df1, df2), 1 - alpha);
+  return boost::math::cdf(boost::math::complement(boost::math::non_central_f(df1, df2, noncentrality), critical));
+}
+
+/// A study file of one cell. @param design_and_truth  without models and tests
+std::string one_cell(const std::string& design_and_truth, const std::string& formula, const std::string& contrast) {
+  std::string text = "[study]\nreplicates = 1\n" + design_and_truth + "\n[models.m]\nformula = \"" + formula + "\"\n";
+  for (const char* kind : {"satterthwaite", "kenward_roger"})
+    text +=
+        std::string("[tests.") + kind + "]\nkind = \"" + kind + "\"\nmodel = \"m\"\ncontrast = \"" + contrast + "\"\n";
+  return text;
+}
+
+// Both small-sample tests are the exact test of a balanced design wherever no variance is estimated as 0: rates within
+// 3 Monte-Carlo standard errors at 100,000 replicates, and the share of singular fits.
+void expect_exact_power(const std::string& text, double power) {
+  DesignCache cache;
+  Cell cell(StudyFile::parse(text, "s.toml").specification(0), "", 21, cache);
+  const std::uint64_t replicates = 100000 / thin;
+
+  const std::vector<SeriesSums> sums = cell.run(0, replicates, 0);
+
+  const double singular = rate_of(cell, sums, "m", "singular_share");
+  EXPECT_LT(singular, 0.004);
+  const double bound = 3 * std::sqrt(power * (1 - power) / static_cast<double>(replicates)) + singular;
+  EXPECT_NEAR(rate_of(cell, sums, "satterthwaite", "rejection_rate"), power, bound);
+  EXPECT_NEAR(rate_of(cell, sums, "kenward_roger", "rejection_rate"), power, bound);
+}
+
+TEST(StudyRun, PowerOfAPairedTTestIsExact) {
+  for (const double effect : {0.0, 3.0}) {
+    const std::string text = one_cell(
+        "[design]\nkind = \"crossed\"\nunits = { subject = 10 }\nreplications = 3\n"
+        "[design.factors.c]\nlevels = [\"A\", \"B\"]\ncodes = [-0.5, 0.5]\n"
+        "[truth]\nformula = \"y ~ c + (1 + c | subject)\"\nsigma = 1\nbeta = { \"(Intercept)\" = 0, c = " +
+            std::to_string(effect) +
+            " }\n[truth.random.subject]\nsd = { \"(Intercept)\" = 3, c = 3 }\ncorrelation = 0\n",
+        "y ~ c + (1 + c | subject)", "c");
+
+    expect_exact_power(text, power_of(1, 9, 10 * effect * effect / (9 + 2.0 / 3)));
+  }
+}
+
+TEST(StudyRun, PowerOfACrossedTestWithinSubjectsAndItemsIsExact) {
+  for (const double effect : {0.0, 0.4}) {
+    const std::string text = one_cell(
+        "[design]\nkind = \"crossed\"\nunits = { subject = 10, item = 8 }\n"
+        "[design.factors.c]\nlevels = [\"A\", \"B\"]\ncodes = [-0.5, 0.5]\n"
+        "[truth]\nformula = \"y ~ c + (1 | subject) + (1 | item)\"\nsigma = 1\nbeta = { \"(Intercept)\" = 0, c = " +
+            std::to_string(effect) +
+            " }\n[truth.random.subject]\nsd = { \"(Intercept)\" = 2 }\n"
+            "[truth.random.item]\nsd = { \"(Intercept)\" = 2 }\n",
+        "y ~ c + (1 | subject) + (1 | item)", "c");
+
+    expect_exact_power(text, power_of(1, 160 - 2 - 9 - 7, 160 * effect * effect / 4));
+  }
+}
+
+TEST(StudyRun, PowerOfASplitPlotsWholePlotTestIsExact) {
+  for (const double effect : {0.0, 6.0}) {
+    const std::string text = one_cell(
+        "[design]\nkind = \"split_plot\"\nunits = { block = 6, plot = 3 }\n"
+        "[design.factors.v]\nlevels = [\"A\", \"B\", \"C\"]\nbetween = \"plot\"\n"
+        "[design.factors.n]\nlevels = [\"0\", \"1\", \"2\", \"3\"]\n"
+        "[truth]\nformula = \"y ~ v + (1 | block) + (1 | plot)\"\nsigma = 1\n"
+        "beta = { \"(Intercept)\" = 0, vB = " +
+            std::to_string(effect) +
+            ", vC = 0 }\n[truth.random.block]\nsd = { \"(Intercept)\" = 20 }\n"
+            "[truth.random.plot]\nsd = { \"(Intercept)\" = 5 }\n",
+        "y ~ v + (1 | block) + (1 | plot)", "vB; vC");
+
+    // Variety means over 6 plots, whose means have the variance 25 + 1/4.
+    const double spread = effect * effect * 2 / 3;  // of (0, effect, 0) about its mean
+    expect_exact_power(text, power_of(2, 10, 6 * spread / 25.25));
+  }
+}
+
+// One-way layout: the variance is estimated as 0 where F < 1 (REML), exactly.
+TEST(StudyRun, ShareOfSingularFitsOfAOneWayLayoutIsExact) {
+  for (const double sd : {0.0, 0.4}) {
+    std::string text = one_cell(
+        "[design]\nkind = \"crossed\"\nunits = { batch = 6 }\nreplications = 5\n"
+        "[truth]\nformula = \"y ~ 1 + (1 | batch)\"\nsigma = 1\nbeta = { \"(Intercept)\" = 0 }\n"
+        "[truth.random.batch]\nsd = { \"(Intercept)\" = " +
+            std::to_string(sd) + " }\n",
+        "y ~ 1 + (1 | batch)", "(Intercept)");
+    DesignCache cache;
+    Cell cell(StudyFile::parse(text, "s.toml").specification(0), "", 22, cache);
+    const std::uint64_t replicates = 100000 / thin;
+
+    const std::vector<SeriesSums> sums = cell.run(0, replicates, 0);
+
+    const double share = boost::math::cdf(boost::math::fisher_f(5, 24), 1 / (1 + 5 * sd * sd));
+    EXPECT_NEAR(rate_of(cell, sums, "m", "singular_share"), share,
+                3 * std::sqrt(share * (1 - share) / static_cast<double>(replicates)));
+  }
+}
+
 TEST(StudyRun, PrecisionEndsACellAtTheSameShardHoweverItIsRun) {
   const testing::TemporaryFolder folder;
   std::string text = small;
