@@ -339,7 +339,8 @@ TEST(Hypotheses, SatterthwaiteOnStrataHasTheLawOfTheStreamingTier) {
         for (const auto& [what, value] : {std::pair<const char*, std::function<double(const HypothesisTest&)>>{
                                               "1/df", [](const HypothesisTest& t) { return 1 / t.df; }},
                                           {"p", [](const HypothesisTest& t) { return t.p; }}}) {
-          const auto moments = [&](const Bench& bench, const Replicates& r) {
+          const auto moments = [&, &what = what, &value = value, &name = name](const Bench& bench,
+                                                                               const Replicates& r) {
             double sum = 0, square = 0, count = 0;
             for (std::size_t i = 0; i < r.status.size(); ++i) {
               if (!is_used(r.status[i])) continue;

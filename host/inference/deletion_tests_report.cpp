@@ -29,6 +29,7 @@ std::vector<std::string> cells(const std::vector<double>& values,
     if (!std::isnan(value)) finite.push_back(value);
   const std::vector<std::string> texts = format(finite);
   std::vector<std::string> out;
+  out.reserve(values.size());
   std::size_t next = 0;
   for (const double value : values) out.push_back(std::isnan(value) ? "" : texts[next++]);
   return out;

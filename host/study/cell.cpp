@@ -597,8 +597,7 @@ struct Cell::Impl {
     for (int b = 0; b < s.terms; ++b) {
       const Eigen::MatrixXd l = null.from_user_lambda(b, user[static_cast<std::size_t>(null.term_of(b))]);
       for (int r = 0; r < s.term[b].k; ++r)
-        for (int c = 0; c < s.term[b].k; ++c)
-          lambda[static_cast<std::size_t>(s.term[b].lambda + r * s.term[b].k + c)] = l(r, c);
+        for (int c = 0; c < s.term[b].k; ++c) lambda[s.term[b].lambda + r * s.term[b].k + c] = l(r, c);
     }
     Specification inner;
     inner.seed = seed ^ 0x5851F42D4C957F2DULL;

@@ -117,8 +117,8 @@ void check_names(const std::vector<std::pair<std::string, Quantity>>& entries, c
                  const std::string& place, const std::string& what) {
   for (const auto& entry : entries)
     if (std::find(known.begin(), known.end(), entry.first) == known.end())
-      throw InputError(place + ": the truth has no " + what + " '" + entry.first + "'" +
-                       nearest_name_hint(entry.first, known, "known"));
+      throw InputError(fmt::format("{}: the truth has no {} '{}'{}", place, what, entry.first,
+                                   nearest_name_hint(entry.first, known, "known")));
 }
 
 }  // namespace

@@ -196,7 +196,7 @@ void check_correlations(const TomlReader& reader, const TruthTerm& term, const t
       const auto& b = term.sd[static_cast<std::size_t>(i)].first;
       const Quantity* found = nullptr;
       for (const auto& [pair, value] : term.correlation)
-        if (pair.empty() || pair == a + "," + b || pair == b + "," + a)
+        if (pair.empty() || pair == fmt::format("{},{}", a, b) || pair == fmt::format("{},{}", b, a))
           if (found == nullptr || !pair.empty()) found = &value;
       if (found != nullptr && found->kind != Quantity::Kind::fixed) return;
       matrix(i, j) = matrix(j, i) = found != nullptr ? found->first : 0;

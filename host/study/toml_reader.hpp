@@ -42,7 +42,7 @@ public:
   /// @param replacements  by path
   TomlReader(const std::string& file, const toml::table* table, std::string path, const Replacements& replacements,
              toml::source_region source)
-      : file_(file), table_(table), path_(std::move(path)), replacements_(replacements), source_(source) {}
+      : file_(file), table_(table), path_(std::move(path)), replacements_(replacements), source_(std::move(source)) {}
 
   [[nodiscard]] const std::string& file() const { return file_; }
   [[nodiscard]] const std::string& path() const { return path_; }
@@ -90,6 +90,7 @@ public:
       for (const auto& [key, value] : *table_) placed.emplace_back(key.source().begin, std::string(key.str()));
     std::sort(placed.begin(), placed.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
     std::vector<std::string> out;
+    out.reserve(placed.size());
     for (auto& entry : placed) out.push_back(std::move(entry.second));
     const std::string prefix = path_ + ".";
     for (const auto& entry : replacements_)
