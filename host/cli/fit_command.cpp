@@ -10,8 +10,8 @@
 #include "host/inference/fit.hpp"
 #include "host/inference/fit_json.hpp"
 #include "host/inference/fit_tidy.hpp"
-#include "host/model/small_sample.hpp"
 #include "host/inference/summary.hpp"
+#include "host/model/small_sample.hpp"
 
 namespace batchlmm::cli {
 namespace {

@@ -57,8 +57,8 @@ struct ModelMatrices {
 /// @throws FormulaError  with the place, where the formula does not fit the table: unknown column or function, a factor
 ///                       where a number is expected, a factor as response
 /// @throws DataError     where a variable is infinite or not a number in a complete row
-/// @throws ModelError    without random-effects term (unless the options allow it), with a constant response, with no complete row, with a factor of
-///                       one level among the effects
+/// @throws ModelError    without random-effects term (unless the options allow it), with a constant response, with no
+///                       complete row, with a factor of one level among the effects
 ModelMatrices model_matrices(const Formula& formula, const Table& table, const ModelOptions& options = {});
 
 }  // namespace batchlmm
