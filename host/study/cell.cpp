@@ -37,8 +37,6 @@ constexpr std::uint64_t fewest_in_panel = 64, most_in_panel = 1U << 14U;
 
 /// What makes the responses of a batch's items now.
 struct Current {
-  const Simulator* simulator = nullptr;
-  std::uint64_t seed = 0, first = 0;
   std::span<const double> panel;  ///< replicates x n
   std::vector<std::vector<std::size_t>> missing;
   std::vector<Table> tables;  ///< covariates drawn anew
@@ -154,6 +152,12 @@ struct Cell::Impl {
       own.push_back(&entry);
     }
     for (const Test& test : specification.tests) prepare(test);
+    // A model whose fits are tested anyway is not fitted once more without.
+    for (std::size_t m = 0; m < own.size(); ++m)
+      for (const PreparedTest& test : tests)
+        for (std::size_t i = 0; i < test.hypothesis.size(); ++i)
+          if (test.full[i]->matrices->formula == own[m]->matrices->formula && test.full[i]->method == own[m]->method)
+            own[m] = test.full[i];
     for (const Selection& selection : specification.selections) {
       selected.emplace_back();
       for (const std::string& name : selection.models)
@@ -433,9 +437,6 @@ struct Cell::Impl {
     Current& current = prepared->current;
     const std::size_t n = simulator->model().rows.size();
     panel.resize(count * n);
-    current.simulator = &*simulator;
-    current.seed = seed;
-    current.first = first;
     current.panel = panel;
     current.missing.assign(simulator->has_missing() ? count : 0, {});
     current.tables.assign(prepared->design.anew.empty() ? 0 : count, {});
@@ -681,7 +682,7 @@ struct Cell::Impl {
   std::uint64_t seed;
   DesignCache::Prepared* prepared = nullptr;
   std::optional<Simulator> simulator;
-  std::vector<FittedModel*> own;  ///< the study's models by their own methods
+  std::vector<const FittedModel*> own;  ///< the study's models by their own methods
   std::vector<PreparedTest> tests;
   std::vector<std::vector<const FittedModel*>> selected;
   std::vector<std::vector<Parameter>> parameters;  ///< per model

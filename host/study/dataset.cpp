@@ -52,18 +52,6 @@ struct CellWriter::Impl {
 
 namespace {
 
-/// A key whose values are numbers in every cell is a column of numbers. Looked up in the first cells of each key's
-/// values: a product's values repeat.
-std::vector<bool> numeric_keys(const StudyFile& study) {
-  const auto& keys = study.grid_keys();
-  std::vector<bool> numeric(keys.size(), true);
-  for (std::uint64_t cell = 0; cell < study.cells(); ++cell)
-    for (const GridValue& value : study.grid_values(cell))
-      if (!value.is_number)
-        numeric[static_cast<std::size_t>(std::find(keys.begin(), keys.end(), value.key) - keys.begin())] = false;
-  return numeric;
-}
-
 std::vector<OutputColumn> columns_of(const StudyFile& study, const std::vector<bool>& numeric) {
   std::vector<OutputColumn> out{{"cell", OutputType::int64}};
   for (std::size_t k = 0; k < numeric.size(); ++k)
@@ -79,7 +67,7 @@ std::vector<OutputColumn> columns_of(const StudyFile& study, const std::vector<b
 }  // namespace
 
 CellWriter::CellWriter(const std::string& path, const StudyFile& study) {
-  std::vector<bool> numeric = numeric_keys(study);
+  std::vector<bool> numeric = study.grid_numeric();
   TableWriter writer(path, columns_of(study, numeric));
   impl_ = std::make_unique<Impl>(Impl{study, std::move(numeric), std::move(writer)});
 }

@@ -433,7 +433,6 @@ DryRun dry_run(const StudyFile& study, const RunOptions& options, std::uint64_t 
     line.seconds = since(start) / static_cast<double>(few) * static_cast<double>(line.replicates);
     tried_seconds += line.seconds;
     tried += line.replicates;
-    out.bytes = std::max(out.bytes, static_cast<double>(line.rows) * 8.0 * static_cast<double>(line.replicates));
     out.lines.push_back(std::move(line));
   }
   const int threads = thread_count(options.threads);

@@ -57,7 +57,6 @@ struct DryRun {
   };
   std::vector<Line> lines;  ///< of the first cells
   double seconds = 0;       ///< of the study on the threads, from the lines
-  double bytes = 0;         ///< memory of the largest of them
 };
 DryRun dry_run(const StudyFile& study, const RunOptions& options, std::uint64_t most_lines = 20);
 

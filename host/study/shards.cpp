@@ -109,10 +109,6 @@ std::uint64_t ShardPlan::begin_of(std::uint64_t cell) const { return begin_.empt
 std::uint64_t ShardPlan::replicates_of(std::uint64_t cell) const { return begin_of(cell + 1) - begin_of(cell); }
 std::uint64_t ShardPlan::shards() const { return (total_ + length_ - 1) / length_; }
 
-std::pair<std::uint64_t, std::uint64_t> ShardPlan::shards_of(std::uint64_t cell) const {
-  return {begin_of(cell) / length_, (begin_of(cell + 1) - 1) / length_};
-}
-
 std::vector<Piece> ShardPlan::pieces(std::uint64_t shard) const {
   std::uint64_t at = shard * length_;
   const std::uint64_t end = std::min(total_, at + length_);

@@ -25,8 +25,6 @@ public:
   [[nodiscard]] std::uint64_t shards() const;
   [[nodiscard]] std::uint64_t replicates() const { return total_; }
   [[nodiscard]] std::vector<Piece> pieces(std::uint64_t shard) const;
-  /// The first of the shards that hold replicates of a cell, and the last.
-  [[nodiscard]] std::pair<std::uint64_t, std::uint64_t> shards_of(std::uint64_t cell) const;
   [[nodiscard]] std::uint64_t replicates_of(std::uint64_t cell) const;
 
 private:

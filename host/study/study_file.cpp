@@ -586,6 +586,10 @@ public:
 
   /// Every value of the grid once, with the others at their first.
   void check() const {
+    for (const std::string& name : names_)
+      for (const char* key : {"study.precision", "study.target_power"})
+        if (name.find(key) != std::string::npos)
+          throw InputError(fmt::format("{}: '{}' is one for the whole study and cannot stand in a grid", name_, key));
     if (list_ != nullptr) {
       for (std::uint64_t cell = 0; cell < cells_; ++cell) (void)specification(cell);
       return;
@@ -596,6 +600,19 @@ public:
       for (std::size_t v = 1; v < keys_[i].values->size(); ++v) (void)specification(stride * v);
       stride *= keys_[i].values->size();
     }
+  }
+
+  [[nodiscard]] std::vector<bool> grid_numeric() const {
+    std::vector<bool> out;
+    const auto is_number = [](const toml::node& node) { return node.is_number(); };
+    for (const GridKey& key : keys_) out.push_back(std::all_of(key.values->begin(), key.values->end(), is_number));
+    if (list_ == nullptr) return out;
+    for (const std::string& name : names_)
+      out.push_back(std::all_of(list_->begin(), list_->end(), [&](const toml::node& cell) {
+        const toml::node* value = cell.as_table()->get(name);
+        return value == nullptr || value->is_number();
+      }));
+    return out;
   }
 
   [[nodiscard]] std::vector<GridValue> grid_values(std::uint64_t cell) const {
@@ -652,6 +669,7 @@ StudyFile StudyFile::parse(std::string text, std::string name) {
 const std::string& StudyFile::text() const { return impl_->text_; }
 std::uint64_t StudyFile::cells() const { return impl_->cells_; }
 const std::vector<std::string>& StudyFile::grid_keys() const { return impl_->names_; }
+std::vector<bool> StudyFile::grid_numeric() const { return impl_->grid_numeric(); }
 std::vector<GridValue> StudyFile::grid_values(std::uint64_t cell) const { return impl_->grid_values(cell); }
 Specification StudyFile::specification(std::uint64_t cell) const { return impl_->specification(cell); }
 

@@ -38,6 +38,8 @@ public:
   [[nodiscard]] std::uint64_t cells() const;
   /// Keys of the grid, in the file's order.
   [[nodiscard]] const std::vector<std::string>& grid_keys() const;
+  /// Per key: its values are numbers in every cell.
+  [[nodiscard]] std::vector<bool> grid_numeric() const;
   /// Values at a cell; the last key varies fastest. A key that a cell of a list does not have is left out.
   [[nodiscard]] std::vector<GridValue> grid_values(std::uint64_t cell) const;
   /// @throws InputError  where the grid's value at this cell cannot be used
