@@ -1,7 +1,7 @@
 /// @file
 /// Tests of fixed effects for small samples from the contrasts' forms (contrast_forms.hpp): Satterthwaite's degrees of
 /// freedom (as Kuznetsova, Brockhoff and Christensen 2017 have them) and Kenward and Roger's (1997; as Halekoh and
-/// Hojsgaard 2014 have them), the numbers of host/inference/small_sample.cpp. sigma = 1 until the statistics: degrees
+/// Hojsgaard 2014 have them), the numbers of host/model/small_sample.cpp. sigma = 1 until the statistics: degrees
 /// of freedom do not depend on the scale.
 ///
 /// The residual variance has index m, V = gamma_m I + sum gamma_a G_a with gamma_m = 1:
@@ -166,7 +166,7 @@ BATCHLMM_FUNCTION inline void factor_hessian(const S& s, const L& lambda, const 
         }
       }
   }
-  // As host/inference/small_sample.cpp: directions of theta without curvature have no part.
+  // As host/model/small_sample.cpp: directions of theta without curvature have no part.
   factor_semidefinite<V>(m, x.matrix, x.inverse, 1e-8, 1e-11);
 }
 

@@ -30,10 +30,6 @@ std::string join(const std::vector<std::string>& names) {
   return text;
 }
 
-}  // namespace
-
-namespace {
-
 /// @throws ModelError where the response, the rows or the fixed effects are not those of a smaller model
 void check_rows_and_fixed_effects(const Model& null, const Model& full) {
   const ModelMatrices &m0 = null.matrices(), &m1 = full.matrices();

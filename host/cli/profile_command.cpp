@@ -30,7 +30,6 @@ std::string run_profile(const ProfileArguments& arguments) {
   ProfileOptions options;
   options.level = probability("--level", arguments.level);
   options.parameters = split_lists("--parm", arguments.parameters);
-  options.warn = warn;
   if (!arguments.out.empty()) check_output_file(arguments.out);
   if (!arguments.plot.empty()) check_plot_file(arguments.plot);
   const std::string formula = on_one_line(arguments.formula);

@@ -82,17 +82,10 @@ std::string law_table(const std::vector<LawRow>& rows) {
                    in_rows(&LawRow::df, {both.end() - static_cast<std::ptrdiff_t>(dfs.size()), both.end()}),
                    in_rows(&LawRow::ddf, r_format(finite(&LawRow::ddf), digits)),
                    in_rows(&LawRow::p, r_format_p_values(p, test_digits))};
-  if (std::none_of(p.begin(), p.end(), [](double value) { return value < 0.1; })) return r_print(table);
-  std::vector<std::string> stars;
-  int widest = 0;
-  for (const LawRow& row : rows) {
-    stars.push_back(r_stars(row.p));
-    widest = std::max(widest, text_width(stars.back()));
-  }
-  for (std::string& star : stars) star = pad_right(star, widest);
-  table.column_names.emplace_back();
-  table.columns.push_back(stars);
-  return r_print(table) + r_stars_legend;
+  std::vector<double> by_row;
+  for (const LawRow& row : rows) by_row.push_back(row.p);
+  const std::string legend = add_stars(table, by_row);
+  return r_print(table) + legend;
 }
 
 std::string rule_text(const BootstrapTest& bootstrap) {

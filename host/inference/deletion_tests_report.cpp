@@ -78,17 +78,8 @@ std::string deletion_table(const DeletionTests& tests, DeletionLayout layout) {
     table.column_names = {"npar", "AIC", "LRT", "Pr(Chi)"};
     table.columns = {cells(df, zapped), cells(aic, zapped), cells(statistic, zapped), cells(p, p_values)};
   }
-  if (std::none_of(p.begin(), p.end(), [](double value) { return value < 0.1; })) return r_print(table);
-  std::vector<std::string> stars;
-  int widest = 0;
-  for (const double value : p) {
-    stars.push_back(r_stars(value));
-    widest = std::max(widest, text_width(stars.back()));
-  }
-  for (std::string& star : stars) star = pad_right(star, widest);
-  table.column_names.emplace_back();
-  table.columns.push_back(stars);
-  return r_print(table) + r_stars_legend;
+  const std::string legend = add_stars(table, p);
+  return r_print(table) + legend;
 }
 
 /// All terms' bootstraps in one table, then what each has on its own.

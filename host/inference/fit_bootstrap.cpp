@@ -14,6 +14,7 @@
 #include "host/inference/acceleration.hpp"
 #include "host/inference/block_adjustment.hpp"
 #include "host/model/check_model.hpp"
+#include "host/model/kernel_lambda.hpp"
 #include "host/model/memory.hpp"
 #include "host/model/model.hpp"
 
@@ -281,14 +282,7 @@ void collect_fits(std::uint64_t first, std::span<const BatchFit> fits, Collector
 void run_parametric(const Model& model, const FitBootstrapOptions& options, Collector& collector,
                     FitBootstrap& result) {
   const Fit& fit = result.fit;
-  const kernels::Shape& s = model.shape();
-  std::vector<double> lambda(s.lambdas, 0.0);
-  for (int b = 0; b < s.terms; ++b) {
-    const MatrixXd l = model.from_user_lambda(b, fit.random[static_cast<std::size_t>(model.term_of(b))].lambda);
-    for (int i = 0; i < s.term[b].k; ++i)
-      for (int j = 0; j < s.term[b].k; ++j) lambda[s.term[b].lambda + i * s.term[b].k + j] = l(i, j);
-  }
-  const Bootstrap bootstrap(model, lambda, fit.sigma, options.seed, options.tier,
+  const Bootstrap bootstrap(model, kernel_lambda(model, term_lambdas(fit)), fit.sigma, options.seed, options.tier,
                             Backend{options.backend == BackendChoice::cuda});
   result.tier = bootstrap.engine().tier();
   BootstrapRun run;

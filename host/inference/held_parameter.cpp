@@ -12,6 +12,7 @@
 #include "host/batch/starts.hpp"
 #include "host/inference/held_correlation.hpp"
 #include "host/inference/held_criterion.hpp"
+#include "host/model/kernel_lambda.hpp"
 #include "host/model/optimize.hpp"
 
 namespace batchlmm {
@@ -26,23 +27,6 @@ constexpr double no_slope = std::numeric_limits<double>::quiet_NaN();
 /// Multiply-adds of an evaluation up to which every minimum is searched from all starting points: beyond, models are so
 /// large that several minima do not occur.
 constexpr double cheap_evaluation = 1e6;
-
-std::vector<MatrixXd> lambda_of(const Fit& fit) {
-  std::vector<MatrixXd> out;
-  for (const TermCovariance& term : fit.random) out.push_back(term.lambda);
-  return out;
-}
-
-std::vector<double> kernel_lambda(const Model& model, const std::vector<MatrixXd>& lambda) {
-  const kernels::Shape& s = model.shape();
-  std::vector<double> out(s.lambdas, 0.0);
-  for (int b = 0; b < s.terms; ++b) {
-    const MatrixXd l = model.from_user_lambda(b, lambda[model.term_of(b)]);
-    for (int i = 0; i < s.term[b].k; ++i)
-      for (int j = 0; j < s.term[b].k; ++j) out[s.term[b].lambda + i * s.term[b].k + j] = l(i, j);
-  }
-  return out;
-}
 
 std::vector<MatrixXd> user_lambda(const Model& model, const std::vector<double>& lambda) {
   const kernels::Shape& s = model.shape();
@@ -126,7 +110,7 @@ private:
     HeldMinimum out{fitted.criterion, no_slope, fitted.converged, fitted.evaluations, {}};
     out.state.sigma = fitted.sigma;
     out.state.beta = fitted.beta;
-    out.state.lambda = lambda_of(fitted);
+    out.state.lambda = term_lambdas(fitted);
     if (k == 1) {
       out.state.lambda.insert(out.state.lambda.begin() + term_, MatrixXd::Zero(1, 1));
     } else {

@@ -13,8 +13,10 @@
 #include "host/batch/bootstrap.hpp"
 #include "host/inference/clopper_pearson.hpp"
 #include "host/inference/linear_fit.hpp"
+#include "host/inference/parameters.hpp"
 #include "host/inference/replicate_table.hpp"
 #include "host/model/check_model.hpp"
+#include "host/model/kernel_lambda.hpp"
 #include "host/model/model.hpp"
 
 namespace batchlmm {
@@ -82,15 +84,8 @@ private:
 
 /// The fitted factors of the null's terms in the kernels' order and gauge.
 std::vector<double> generating_lambda(const Pair& pair, const LikelihoodRatioTest& test) {
-  const Model& null = pair.null();
-  const kernels::Shape& s = null.shape();
-  std::vector<double> lambda(s.lambdas, 0.0);
-  for (int b = 0; b < s.terms && !pair.embedding.null_at_zero; ++b) {
-    const Eigen::MatrixXd l = null.from_user_lambda(b, test.null.random[null.term_of(b)].lambda);
-    for (int i = 0; i < s.term[b].k; ++i)
-      for (int j = 0; j < s.term[b].k; ++j) lambda[s.term[b].lambda + i * s.term[b].k + j] = l(i, j);
-  }
-  return lambda;
+  if (pair.embedding.null_at_zero) return std::vector<double>(pair.null().shape().lambdas, 0.0);
+  return kernel_lambda(pair.null(), term_lambdas(test.null));
 }
 
 BootstrapTest bootstrap_test(const Pair& pair, const LikelihoodRatioTest& test, const BootstrapOptions& options,

@@ -58,17 +58,10 @@ std::string anova_table(const std::vector<LikelihoodRatioTest>& tests) {
       below_blank(r_format(of_tests([](const LikelihoodRatioTest& test) { return test.df; }), digits)),
       below_blank(r_format_p_values(p, digits - 1)),
   };
-  if (std::none_of(p.begin(), p.end(), [](double value) { return value < 0.1; })) return r_print(table);
-  std::vector<std::string> stars{""};
-  int widest = 0;
-  for (const double value : p) {
-    stars.push_back(r_stars(value));
-    widest = std::max(widest, text_width(stars.back()));
-  }
-  for (std::string& star : stars) star = pad_right(star, widest);
-  table.column_names.emplace_back();
-  table.columns.push_back(stars);
-  return r_print(table) + r_stars_legend;
+  std::vector<double> by_row{std::numeric_limits<double>::quiet_NaN()};  // the smallest model is not tested
+  by_row.insert(by_row.end(), p.begin(), p.end());
+  const std::string legend = add_stars(table, by_row);
+  return r_print(table) + legend;
 }
 
 }  // namespace

@@ -50,10 +50,14 @@ double parameter_value(const Parameter& parameter, const Eigen::VectorXd& beta,
   return std::numeric_limits<double>::quiet_NaN();
 }
 
-double parameter_value(const Parameter& parameter, const Fit& fit) {
+std::vector<Eigen::MatrixXd> term_lambdas(const Fit& fit) {
   std::vector<Eigen::MatrixXd> lambda;
   for (const TermCovariance& term : fit.random) lambda.push_back(term.lambda);
-  return parameter_value(parameter, fit.beta, lambda, fit.sigma);
+  return lambda;
+}
+
+double parameter_value(const Parameter& parameter, const Fit& fit) {
+  return parameter_value(parameter, fit.beta, term_lambdas(fit), fit.sigma);
 }
 
 std::size_t find_parameter(const std::vector<Parameter>& parameters, std::string_view label) {

@@ -29,6 +29,9 @@ struct Parameter {
 /// sigma, fixed effects.
 std::vector<Parameter> model_parameters(const ModelMatrices& model);
 
+/// The terms' relative covariance factors of a fit: Fit::random[t].lambda.
+std::vector<Eigen::MatrixXd> term_lambdas(const Fit& fit);
+
 /// Value of a parameter in the user's units: an sd of 0 makes its correlations NaN, as in TermCovariance.
 /// @param beta    p
 /// @param lambda  per term k x k, lower triangular (Fit::random[t].lambda)

@@ -14,7 +14,6 @@ namespace batchlmm {
 struct ProfileOptions {
   double level = 0.95;
   std::vector<std::string> parameters;  ///< labels, in any order; empty: all
-  Warn warn;                            ///< called before long work starts; may be empty
 };
 
 /// The deviance's minimum with the parameter held at `value`.

@@ -7,6 +7,7 @@
 #include <map>
 #include <set>
 #include <string_view>
+#include <utility>
 
 #include "host/inference/r_format.hpp"
 
@@ -125,6 +126,21 @@ std::string r_print(const TextMatrix& matrix) {
     first = last;
   }
   return out;
+}
+
+std::string add_stars(TextMatrix& table, const std::vector<double>& p) {
+  if (std::none_of(p.begin(), p.end(), [](double value) { return value < 0.1; })) return {};
+  std::vector<std::string> stars;
+  stars.reserve(p.size());
+  int widest = 0;
+  for (const double value : p) {
+    stars.push_back(r_stars(value));
+    widest = std::max(widest, text_width(stars.back()));
+  }
+  for (std::string& star : stars) star = pad_right(star, widest);
+  table.column_names.emplace_back();
+  table.columns.push_back(std::move(stars));
+  return r_stars_legend;
 }
 
 std::string r_print_named(const std::vector<std::string>& names, const std::vector<std::string>& values) {

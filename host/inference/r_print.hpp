@@ -21,6 +21,11 @@ struct TextMatrix {
 /// R's `print` of a character matrix; columns that do not fit on a line go to a further block.
 std::string r_print(const TextMatrix& matrix);
 
+/// R's column of stars at the right of a table of p-values, where one of them is below 0.1.
+/// @param p  one a row; NaN: none
+/// @return r_stars_legend, which stands below the table, or nothing
+std::string add_stars(TextMatrix& table, const std::vector<double>& p);
+
 /// R's `print` of a named vector whose elements are formatted already.
 std::string r_print_named(const std::vector<std::string>& names, const std::vector<std::string>& values);
 

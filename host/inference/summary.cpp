@@ -187,18 +187,7 @@ std::string fixed_effects_block(const Fit& fit, const SmallSampleTests* tests) {
   if (tests != nullptr) {
     table.column_names.emplace_back("Pr(>|t|)");
     table.columns.push_back(r_format_p_values(p_values, digits - 1));
-    if (std::any_of(p_values.begin(), p_values.end(), [](double value) { return value < 0.1; })) {
-      std::vector<std::string> stars;
-      int widest = 0;
-      for (const double value : p_values) {
-        stars.push_back(r_stars(value));
-        widest = std::max(widest, text_width(stars.back()));
-      }
-      for (std::string& star : stars) star = pad_right(star, widest);
-      table.column_names.emplace_back();
-      table.columns.push_back(stars);
-      legend = r_stars_legend;
-    }
+    legend = add_stars(table, p_values);
   }
   return "\nFixed effects:\n" + r_print(table) + legend;
 }

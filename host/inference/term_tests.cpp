@@ -77,16 +77,10 @@ std::string f_table(const std::vector<FRow>& rows, bool squares) {
   table.columns.push_back(plain(df2));
   table.columns.push_back(column(format_statistics(f)));
   table.columns.push_back(column(r_format_p_values(p, digits - 1)));
-  if (!std::any_of(p.begin(), p.end(), [](double value) { return value < 0.1; })) return r_print(table);
-  std::vector<std::string> stars;
-  for (const double value : p) stars.push_back(r_stars(value));
-  int widest = 0;
-  for (const std::string& star : stars) widest = std::max(widest, text_width(star));
-  for (std::string& star : stars) star = pad_right(star, widest);
-  table.column_names.emplace_back();
-  table.columns.push_back(column(stars));
-  for (std::string& star : table.columns.back()) star = pad_right(star, widest);
-  return r_print(table) + r_stars_legend;
+  std::vector<double> by_row;
+  for (const FRow& row : rows) by_row.push_back(row.test != nullptr ? row.test->p : TidyRow::none);
+  const std::string legend = add_stars(table, by_row);
+  return r_print(table) + legend;
 }
 
 /// One-row contrasts: estimates with their intervals.

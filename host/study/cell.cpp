@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <boost/math/distributions/chi_squared.hpp>
 #include <boost/math/distributions/normal.hpp>
 #include <boost/math/distributions/students_t.hpp>
 #include <cmath>
@@ -23,6 +22,8 @@
 #include "host/formula/formula.hpp"
 #include "host/inference/contrast_text.hpp"
 #include "host/inference/parameters.hpp"
+#include "host/inference/reference_law.hpp"
+#include "host/model/kernel_lambda.hpp"
 #include "host/study/design.hpp"
 #include "host/study/f1_f2.hpp"
 #include "host/study/simulator.hpp"
@@ -88,11 +89,6 @@ std::vector<Eigen::MatrixXd> lambdas_of(const ModelMatrices& model, const Eigen:
     out.push_back(std::move(lambda));
   }
   return out;
-}
-
-double chi_square_tail(double x, int df) {
-  if (df <= 0) return nan;
-  return x > 0 ? boost::math::cdf(boost::math::complement(boost::math::chi_squared(df), x)) : 1.0;
 }
 
 /// Of a true covariance what a model with this term estimates.
@@ -271,9 +267,10 @@ struct Cell::Impl {
 
   /// What a test needs, found once.
   struct PreparedTest {
-    std::vector<const FittedModel*> full, null;  ///< one, or one for each candidate
-    int selection = -1;                          ///< of the full model
-    std::vector<Eigen::MatrixXd> contrast;       ///< per full model
+    std::vector<const FittedModel*> full, null;                        ///< one, or one for each candidate
+    std::vector<std::unique_ptr<const Model>> full_model, null_model;  ///< bootstrap: the same, assembled
+    int selection = -1;                                                ///< of the full model
+    std::vector<Eigen::MatrixXd> contrast;                             ///< per full model
     std::vector<std::size_t> hypothesis;         ///< small-sample tests, per full model: index of BatchFit::tests
     std::vector<Eigen::VectorXd> true_contrast;  ///< per full model: of the truth's coefficients; empty: not one of it
     std::vector<int> df;                         ///< lrt
@@ -299,6 +296,10 @@ struct Cell::Impl {
           out.full.push_back(&fitted(model_named(fulls[i]), Method::ml));
           out.null.push_back(&fitted(model_named(test.nulls[i]), Method::ml));
           out.df.push_back(out.full.back()->parameters() - out.null.back()->parameters());
+          if (test.kind == Test::Kind::bootstrap) {
+            out.full_model.push_back(std::make_unique<const Model>(out.full.back()->matrices, Method::ml));
+            out.null_model.push_back(std::make_unique<const Model>(out.null.back()->matrices, Method::ml));
+          }
           if (out.df.back() <= 0)
             throw InputError(fmt::format("the test '{}': '{}' has no more parameters than '{}'", test.name, fulls[i],
                                          test.nulls[i]));
@@ -517,7 +518,7 @@ struct Cell::Impl {
         break;
       }
       const int df = models[at]->parameters() - models[at + 1]->parameters();
-      if (chi_square_tail(fit(at + 1).criterion - fit(at).criterion, df) < selection.alpha) break;
+      if (df > 0 && chi_square_p(df, fit(at + 1).criterion - fit(at).criterion) < selection.alpha) break;
       ++at;
     }
     return is_used(fit(at).status) ? static_cast<int>(at) : -1;
@@ -563,7 +564,7 @@ struct Cell::Impl {
       const BatchFit& null = fits.of.at(prepared_test.null[out.model])[i];
       if (!is_used(null.status)) return out;
       const double statistic = null.criterion - full.criterion;
-      out.p = test.kind == Test::Kind::lrt ? chi_square_tail(statistic, prepared_test.df[out.model])
+      out.p = test.kind == Test::Kind::lrt ? chi_square_p(prepared_test.df[out.model], statistic)
                                            : bootstrap_p(test, prepared_test, out.model, null, statistic, replicate);
       return out;
     }
@@ -591,15 +592,8 @@ struct Cell::Impl {
   /// The parametric bootstrap inside a replicate: from its null fit, with numbers of its own.
   [[nodiscard]] double bootstrap_p(const Test& test, const PreparedTest& on, std::size_t m, const BatchFit& null_fit,
                                    double statistic, std::uint64_t replicate) const {
-    const Model null(on.null[m]->matrices, Method::ml), full(on.full[m]->matrices, Method::ml);
-    const std::vector<Eigen::MatrixXd> user = lambdas_of(*on.null[m]->matrices, null_fit.theta);
-    const kernels::Shape& s = null.shape();
-    std::vector<double> lambda(static_cast<std::size_t>(s.lambdas), 0.0);
-    for (int b = 0; b < s.terms; ++b) {
-      const Eigen::MatrixXd l = null.from_user_lambda(b, user[static_cast<std::size_t>(null.term_of(b))]);
-      for (int r = 0; r < s.term[b].k; ++r)
-        for (int c = 0; c < s.term[b].k; ++c) lambda[s.term[b].lambda + r * s.term[b].k + c] = l(r, c);
-    }
+    const Model &null = *on.null_model[m], &full = *on.full_model[m];
+    const std::vector<double> lambda = kernel_lambda(null, lambdas_of(null.matrices(), null_fit.theta));
     Specification inner;
     inner.seed = seed ^ 0x5851F42D4C957F2DULL;
     const Bootstrap bootstrap(null, full, embed(null, full), lambda, null_fit.sigma, cell_seed(inner, replicate));

@@ -7,7 +7,7 @@
 
 #include "batchlmm/error.hpp"
 #include "host/data/read.hpp"
-#include "kernels/normal.hpp"
+#include "host/study/draws.hpp"
 
 namespace batchlmm::study {
 namespace {
@@ -23,12 +23,8 @@ std::string padded(std::uint64_t index, std::uint64_t count) {
 double draw(const Covariate& covariate, std::uint64_t seed, std::uint64_t replicate, std::uint32_t stream,
             std::uint32_t index) {
   const auto words = kernels::philox<double>(seed, replicate, index, stream);
-  if (covariate.kind == Covariate::Kind::uniform)
-    return covariate.first +
-           (covariate.second - covariate.first) * kernels::uniform<double>(words.word[0], words.word[1]);
-  double first = 0, second = 0;
-  kernels::normal_pair<double>(words, first, second);
-  return covariate.first + covariate.second * first;
+  return covariate.kind == Covariate::Kind::uniform ? uniform_between(words, covariate.first, covariate.second)
+                                                    : normal_with(words, covariate.first, covariate.second);
 }
 
 }  // namespace

@@ -19,6 +19,26 @@ bool is_share(Measure measure) {
          measure == Measure::chosen || measure == Measure::status;
 }
 
+/// What the mean of such a series is called.
+const char* mean_name(Measure measure) {
+  switch (measure) {
+    case Measure::rejected:
+      return "rejection_rate";
+    case Measure::covered:
+      return "coverage";
+    case Measure::width:
+      return "width";
+    case Measure::singular:
+      return "singular_share";
+    case Measure::chosen:
+      return "selection_rate";
+    case Measure::status:
+      return "status_share";
+    default:
+      return "mean";
+  }
+}
+
 }  // namespace
 
 double mean_error(const SeriesSums& sums) { return std::sqrt(variance(sums) / sums.n); }
@@ -34,43 +54,21 @@ std::vector<Estimand> estimands(const std::vector<SeriesName>& names, const std:
     const double average = mean(s);
     const double error = is_share(name.measure) ? std::sqrt(average * (1 - average) / s.n) : mean_error(s);
     switch (name.measure) {
-      case Measure::rejected:
-        add(name, "rejection_rate", average, error, s.n);
-        break;
-      case Measure::covered:
-        add(name, "coverage", average, error, s.n);
-        break;
-      case Measure::width:
-        add(name, "width", average, error, s.n);
-        break;
-      case Measure::estimate:
-        add(name, "mean", average, error, s.n);
-        break;
       case Measure::error: {
         const double deviation = std::sqrt(variance(s));
         add(name, "bias", average, error, s.n);
         add(name, "empirical_se", deviation, deviation / std::sqrt(2 * (s.n - 1)), s.n);
         break;
       }
-      case Measure::squared_error: {
-        const double root = std::sqrt(average);
-        add(name, "rmse", root, root > 0 ? error / (2 * root) : nan, s.n);
-        break;
-      }
+      case Measure::squared_error:
       case Measure::variance: {
         const double root = std::sqrt(average);
-        add(name, "model_se", root, root > 0 ? error / (2 * root) : nan, s.n);
+        add(name, name.measure == Measure::variance ? "model_se" : "rmse", root, root > 0 ? error / (2 * root) : nan,
+            s.n);
         break;
       }
-      case Measure::singular:
-        add(name, "singular_share", average, error, s.n);
-        break;
-      case Measure::chosen:
-        add(name, "selection_rate", average, error, s.n);
-        break;
-      case Measure::status:
-        add(name, "status_share", average, error, s.n);
-        break;
+      default:
+        add(name, mean_name(name.measure), average, error, s.n);
     }
   }
   return out;

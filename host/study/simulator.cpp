@@ -14,6 +14,7 @@
 #include "host/formula/deparse.hpp"
 #include "host/formula/formula.hpp"
 #include "host/inference/fit.hpp"
+#include "host/study/draws.hpp"
 #include "kernels/chi_square.hpp"
 
 namespace batchlmm::study {
@@ -82,12 +83,8 @@ private:
   double draw(const Quantity& quantity) {
     if (quantity.kind == Quantity::Kind::fixed) return quantity.first;
     const auto words = kernels::philox<double>(seed_, replicate_, draw_++, stream_);
-    if (quantity.kind == Quantity::Kind::uniform)
-      return quantity.first +
-             (quantity.second - quantity.first) * kernels::uniform<double>(words.word[0], words.word[1]);
-    double first = 0, unused = 0;
-    kernels::normal_pair<double>(words, first, unused);
-    return quantity.first + quantity.second * first;
+    return quantity.kind == Quantity::Kind::uniform ? uniform_between(words, quantity.first, quantity.second)
+                                                    : normal_with(words, quantity.first, quantity.second);
   }
 
   std::uint64_t seed_, replicate_, draw_ = 0;
