@@ -209,7 +209,7 @@ std::vector<std::string> r_make_names(const std::vector<std::string>& names) {
   std::vector<std::string> result;
   for (const auto& name : names) {
     std::string made = starts_name(name) || (!name.empty() && name[0] == '.') ? name : "X" + name;
-    if (!starts_name(made)) made = "X" + made;
+    if (!starts_name(made)) made.insert(0, 1, 'X');
     for (char& c : made) {
       if (!is_name_character(c)) c = '.';
     }
