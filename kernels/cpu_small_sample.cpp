@@ -203,11 +203,7 @@ public:
 
   /// Draws replicates from `replicate` on and solves for the fixed effects at the items' optima.
   void solve(std::uint64_t replicate, const FitResults& fits, std::uint64_t first, std::uint64_t count) {
-    IntOf<V> index(0);
-    for (int l = 0; l < width; ++l) set_lane(index, l, replicate + static_cast<std::uint64_t>(l));
-    StrataSampler sampler = job_.sampler;
-    if (job_.full.blocks == 0) sampler.full.record = 0;
-    draw_strata<V>(sampler, job_.job.seed, index, null_record_, full_record_, draws_);
+    strata_records<V>(job_, job_.full.blocks == 0, replicate, count, null_record_, full_record_, draws_);
     load_lambdas<V>(shape_, fits, first, count, point_.lambda);
     for (int q = 0; q < shape_.lambdas; ++q) contrasts_.lambda[q] = point_.lambda[q];
     entries_of_t<V>(shape_, point_.lambda, forms_.t);
@@ -220,6 +216,12 @@ public:
   [[nodiscard]] const V& factor(int i, int j) const {
     return contrasts_.f[triangle(fixed_.indicators + i, fixed_.indicators + j)];
   }
+  /// In place of the plan's for the items in the lanes. @param values  count x plan.rows
+  void set_contrast_values(const double* values, std::uint64_t count) {
+    for (int row = 0; row < plan_.rows; ++row)
+      for (std::uint64_t l = 0; l < count; ++l)
+        set_lane(forms_.value[row], static_cast<int>(l), values[l * static_cast<std::uint64_t>(plan_.rows) + row]);
+  }
   void test(const ItemValues<V>& put) {
     strata_contrasts<V>(shape_, fixed_, plan_, contrasts_, forms_);
     const V* record = full_ ? full_record_ : null_record_;
@@ -230,7 +232,7 @@ public:
 
 private:
   void lay_out(Arena<V*>& arena) {
-    draws_ = arena.take(strata_draw_scratch(job_.sampler));
+    draws_ = arena.take(strata_record_scratch(job_));
     null_record_ = arena.take(job_.null.record);
     full_record_ = arena.take(job_.full.record);
     point_.lambda = arena.take(shape_.lambdas);
@@ -284,6 +286,8 @@ void strata(const StrataJob& job, const StrataFixed& fixed, const TestJob& tests
   for (std::uint64_t first = 0; first < tests.count; first += width) {
     const std::uint64_t count = tests.count - first < width ? tests.count - first : width;
     tile.solve(tests.first + first, tests.fits, first, count);
+    if (tests.contrast_values != nullptr)
+      tile.set_contrast_values(tests.contrast_values + first * static_cast<std::uint64_t>(tests.plan->rows), count);
     put.begin(first, count);
     tile.test(put);
   }

@@ -1,6 +1,6 @@
 /// @file
 /// Fixed effects and their tests in every replicate, from optima that have been found: lanes side by side, on the CPU.
-/// Replicates are drawn again, so that it does not matter where they were fitted.
+/// Replicates are drawn or read again, so that it does not matter where they were fitted.
 #pragma once
 
 #include "kernels/contrast_forms.hpp"
@@ -15,7 +15,9 @@ struct TestJob {
   std::uint64_t first = 0, count = 0;  ///< replicates
   bool full = false;                   ///< of the full model, else the null or the one that is refitted
   FitResults fits;                     ///< of `count` replicates
-  double* values = nullptr;            ///< count x plan.hypotheses x TestValues::values
+  /// On strata: count x plan.rows, in place of the plan's values; may be null.
+  const double* contrast_values = nullptr;
+  double* values = nullptr;  ///< count x plan.hypotheses x TestValues::values
 };
 
 /// Entry points of one instruction set.

@@ -145,14 +145,11 @@ void bootstrap_chunk(const StrataJob& job, BootstrapChunk& chunk) {
   const std::size_t n0 = job.null.record, n1 = refit ? 0 : job.full.record;
   V *null_records = kept_array<V, 0>(tiles * n0), *full_records = kept_array<V, 1>(tiles * n1);
   {
-    const Aligned<V> scratch = aligned_array<V>(strata_draw_scratch(job.sampler));
-    StrataSampler sampler = job.sampler;
-    if (refit) sampler.full.record = 0;
+    const Aligned<V> scratch = aligned_array<V>(strata_record_scratch(job));
     for (std::uint64_t tile = 0; tile < tiles; ++tile) {
-      IntOf<V> replicate(0);
-      for (int l = 0; l < width; ++l) set_lane(replicate, l, chunk.first + tile * width + l);
-      draw_strata<V>(sampler, job.job.seed, replicate, null_records + tile * n0, full_records + tile * n1,
-                     scratch.get());
+      const std::uint64_t left = chunk.count - tile * width;
+      strata_records<V>(job, refit, chunk.first + tile * width, left < width ? left : width, null_records + tile * n0,
+                        full_records + tile * n1, scratch.get());
     }
   }
   const BootstrapJob& j = job.job;

@@ -17,6 +17,7 @@
 #include "host/batch/batch_layouts.hpp"
 #include "host/batch/cost.hpp"
 #include "host/batch/starts.hpp"
+#include "host/batch/strata_fits.hpp"
 #include "host/batch/test_plan.hpp"
 #include "host/model/check_model.hpp"
 #include "host/model/criterion.hpp"
@@ -156,7 +157,16 @@ public:
   std::size_t add_design(std::shared_ptr<const ModelMatrices> design) {
     check_model(*design);
     given_.push_back(layouts_.add(std::move(design)));
+    const KnownDesign& known = layouts_[given_.back()];
+    std::string why;
+    if (!known.is_large())
+      if (auto strata = StrataFits::make(*known.model, false, &why)) strata_.emplace(given_.back(), std::move(strata));
     return given_.size() - 1;
+  }
+
+  [[nodiscard]] Tier tier(std::size_t design) const {
+    if (given(design).is_large()) return Tier::large;
+    return strata_of(given_[design]) != nullptr ? Tier::symmetry : Tier::streaming;
   }
 
   std::size_t add_response(std::size_t design, const Eigen::VectorXd& y) {
@@ -243,6 +253,7 @@ public:
     const Backend backend = backend_of(options);
     const int threads = backend.cuda ? kernels::cuda_slots() : thread_count(options.threads);
     double thread = 0;
+    for (const auto& [design, strata] : strata_) thread = std::max(thread, strata->thread_bytes(most_a_call));
     for (int l = 0; l < layouts_.lanes(); ++l) {
       const kernels::Shape& s = layouts_.lanes(l).shape();
       const double tile = backend.cuda ? 0 : std::max(tile_bytes(s), tile_bytes(s, true));
@@ -289,6 +300,12 @@ private:
     double trip = 0;
     for (int l = 0; l < layouts_.lanes(); ++l) trip = std::max(trip, streaming_cost(layouts_.lanes(l).shape()).trip());
     return choose_backend(options.backend, evaluations_a_fit * trip, size_, thread_count(options.threads));
+  }
+
+  /// What fits responses on a known design by its strata; null where the streaming tier does.
+  [[nodiscard]] const StrataFits* strata_of(int design) const {
+    const auto at = strata_.find(design);
+    return at == strata_.end() ? nullptr : at->second.get();
   }
 
   const KnownDesign& given(std::size_t design) const {
@@ -354,6 +371,11 @@ private:
     std::vector<std::uint8_t> present;
     DesignVariant variant;
     ExchangedColumns exchanged;
+
+    kernels::FitResults results() {
+      return {status.data(), deviance.data(), lambda.data(), boundary.data(), evaluations.data(),
+              beta.data(),   r2.data(),       nullptr,       x_factor.data()};
+    }
   };
 
   void fit_block(std::uint64_t first, std::uint64_t end, std::vector<Range>::const_iterator range,
@@ -386,7 +408,9 @@ private:
       std::vector<ItemRef> mixed;
       int only_design = group->first.second;
       for (; group != by_lanes.end() && group->first.first == lanes; ++group) {
-        if (group->first.second >= 0 && group->second.size() >= fewest_a_call)
+        // By which tier an item is fitted must not depend on the others.
+        const bool by_strata = !backend.cuda && group->first.second >= 0 && strata_of(group->first.second) != nullptr;
+        if (by_strata || (group->first.second >= 0 && group->second.size() >= fewest_a_call))
           add_calls(lanes, group->first.second, group->second);
         else
           mixed.insert(mixed.end(), group->second.begin(), group->second.end());
@@ -570,6 +594,10 @@ private:
       w.designs[0] = known.model->design();
       w.designs[0].degrees = &known.degrees;
     }
+    if (const StrataFits* strata = own_designs || backend.cuda ? nullptr : strata_of(call.shared_design)) {
+      fit_by_strata(*strata, items, s, plans, w, fits);
+      return;
+    }
     kernels::FitJob job;
     job.shape = &s;
     job.design = w.designs.data();
@@ -580,14 +608,58 @@ private:
     job.starts = w.starts.data();
     job.options.starts = static_cast<int>(starts.size());
     job.parameters = true;
-    job.results = {w.status.data(), w.deviance.data(), w.lambda.data(), w.boundary.data(), w.evaluations.data(),
-                   w.beta.data(),   w.r2.data(),       nullptr,         w.x_factor.data()};
+    job.results = w.results();
     if (backend.cuda)
       kernels::cuda_fit(job);
     else
       kernels::cpu_kernels().fit(job);
     for (std::size_t i = 0; i < n; ++i) fits[items[i].result] = result(items[i], i, s, w);
     if (const auto plan = plans.find(s.p); plan != plans.end()) test_call(job, items, plan->second, w, fits);
+  }
+
+  /// Responses that stand in the worker, on a design that has strata.
+  void fit_by_strata(const StrataFits& strata, std::span<const ItemRef> items, const kernels::Shape& s,
+                     const std::map<int, TestPlanData>& plans, Worker& w, std::vector<BatchFit>& fits) const {
+    const std::size_t n = items.size();
+    strata.fit(w.response.data(), n, w.results());
+    // Their deviances have the constant that `result` adds.
+    const double constant = w.known[0]->model->shape().constant;
+    for (std::size_t i = 0; i < n; ++i) {
+      w.deviance[i] -= constant;
+      fits[items[i].result] = result(items[i], i, s, w);
+    }
+    const auto found = plans.find(s.p);
+    if (found == plans.end()) return;
+    const TestPlanData& tests = found->second;
+    kernels::TestPlan plan = tests.plan();
+    const std::size_t rows = static_cast<std::size_t>(plan.rows),
+                      hypotheses = static_cast<std::size_t>(plan.hypotheses);
+    w.contrasts.resize(rows * static_cast<std::size_t>(s.p));
+    w.contrast_values.resize(n * rows);
+    for (std::size_t i = 0; i < n; ++i)
+      tests.in_gauge(x_map(i, w), w.ols[i], 1.0, w.contrasts.data(), w.contrast_values.data() + i * rows);
+    plan.l = w.contrasts.data();
+    plan.value = w.contrast_values.data();
+    w.test_values.resize(n * hypotheses * kernels::TestValues::values);
+    kernels::TestJob job;
+    job.plan = &plan;
+    job.count = n;
+    job.fits = w.results();
+    job.contrast_values = w.contrast_values.data();
+    job.values = w.test_values.data();
+    strata.test(w.response.data(), job);
+    read_call_tests(items, hypotheses, w, fits);
+  }
+
+  /// Hands out what the kernels tested.
+  static void read_call_tests(std::span<const ItemRef> items, std::size_t hypotheses, const Worker& w,
+                              std::vector<BatchFit>& fits) {
+    const std::size_t values = hypotheses * kernels::TestValues::values;
+    for (std::size_t i = 0; i < items.size(); ++i) {
+      std::vector<HypothesisTest>& to = fits[items[i].result].tests;
+      to.resize(hypotheses);
+      read_tests(std::span(w.test_values).subspan(i * values, values), 1.0, to);
+    }
   }
 
   /// Tests the hypotheses in the fits of a call.
@@ -605,12 +677,7 @@ private:
                        w.contrast_values.data() + i * rows);
     kernels::small_sample_kernels(kernels::cpu_kernels())
         .fits(job, plan, w.contrasts.data(), w.contrast_values.data(), w.test_values.data());
-    const std::size_t values = hypotheses * kernels::TestValues::values;
-    for (std::size_t i = 0; i < n; ++i) {
-      std::vector<HypothesisTest>& to = fits[items[i].result].tests;
-      to.resize(hypotheses);
-      read_tests(std::span(w.test_values).subspan(i * values, values), 1.0, to);
-    }
+    read_call_tests(items, hypotheses, w, fits);
   }
   /// The gauge of X of item i: X = columns * map.
   static const double* x_map(std::size_t i, const Worker& w) {
@@ -737,7 +804,8 @@ private:
   }
 
   BatchLayouts layouts_;
-  std::vector<int> given_;  ///< the user's designs among the known ones
+  std::map<int, std::unique_ptr<const StrataFits>> strata_;  ///< by known design
+  std::vector<int> given_;                                   ///< the user's designs among the known ones
   std::vector<Range> ranges_;
   std::vector<double> responses_;  ///< the kernels' response vector and the p coefficients taken off it; y where large
   std::map<int, std::unique_ptr<ResponseReduction>> reductions_;  ///< on a device, by known design
@@ -775,6 +843,7 @@ std::size_t Batch::add(std::size_t design, std::uint64_t count,
   return impl_->add_generated(design, count, std::move(make));
 }
 std::size_t Batch::size() const { return impl_->size(); }
+Tier Batch::tier(std::size_t design) const { return impl_->tier(design); }
 void Batch::set_tests(Hypotheses hypotheses) { impl_->set_tests(std::move(hypotheses)); }
 void Batch::fit_each(const std::function<void(std::uint64_t, std::span<const BatchFit>)>& collect,
                      const BatchOptions& options) const {

@@ -16,6 +16,7 @@
 #include "host/batch/design_variant.hpp"
 #include "host/batch/hypotheses.hpp"
 #include "host/batch/replicates.hpp"
+#include "host/batch/tiers.hpp"
 #include "host/model/method.hpp"
 #include "host/model/model_matrices.hpp"
 
@@ -97,6 +98,11 @@ public:
   std::size_t add(std::size_t design, std::uint64_t count,
                   std::function<void(std::uint64_t i, DesignVariant& variant)> make);
   [[nodiscard]] std::size_t size() const;
+
+  /// The tier that fits responses on a design on the CPU: the symmetry tier takes balanced and pattern-repeated designs
+  /// where that is cheaper. Devices, variants and items with designs of their own go by the streaming tier, equal up to
+  /// rounding.
+  [[nodiscard]] Tier tier(std::size_t design) const;
 
   /// Hypotheses about the fixed effects that are tested in every fit (BatchFit::tests), on the CPU; an empty list:
   /// none.

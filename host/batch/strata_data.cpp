@@ -662,6 +662,27 @@ std::vector<double> StrataData::record(bool full, const VectorXd& y) const {
   return out;
 }
 
+MatrixXd StrataData::coordinate_basis() const {
+  Index free = 0;
+  for (const kernels::SampledStratum& stratum : sampled_) free += static_cast<Index>(stratum.free) * stratum.d;
+  MatrixXd out(complete_->matrices().y.size(), sampler_.coordinates + free);
+  Index at = sampler_.coordinates;
+  for (std::size_t s = 0; s < copies_.size(); ++s) {
+    const StratumCopies& copies = copies_[s];
+    const Index touched = copies.touched.cols();
+    const MatrixXd others = touched > 0 ? complement(copies.touched) : MatrixXd::Identity(copies.m, copies.m);
+    for (int i = 0; i < copies.d; ++i) {
+      const auto basis = strata_->strata[s].basis.middleCols(static_cast<Index>(i) * copies.m, copies.m);
+      const MatrixXd there = basis * copies.touched, elsewhere = basis * others;
+      for (Index c = 0; c < touched; ++c) out.col(copies.coordinates + c * copies.d + i) = there.col(c);
+      for (Index c = 0; c < elsewhere.cols(); ++c) out.col(at + c * copies.d + i) = elsewhere.col(c);
+    }
+    at += others.cols() * copies.d;
+  }
+  out.middleCols(sampler_.residual_coordinates, sampler_.residual) = residual_touched_;
+  return out;
+}
+
 void StrataData::make_fixed(Side& side) {
   const Index k = indicators_.cols(), p = side.q.cols(), n = k + p, nn = n * (n + 1) / 2, q0 = residual_touched_.cols();
   kernels::StrataFixed& fixed = side.fixed;

@@ -38,6 +38,10 @@ public:
   /// The record of a response.
   /// @param y  N, the offset and large fitted values taken off; what stands in missing rows does not matter
   [[nodiscard]] std::vector<double> record(bool full, const Eigen::VectorXd& y) const;
+  /// Orthonormal columns whose products with a response are its coordinates: those of a draw, in its order; then,
+  /// stratum by stratum and copy by copy, those of the free copies. N x all of them; together they span the range of Z
+  /// and of what is touched outside of it.
+  [[nodiscard]] Eigen::MatrixXd coordinate_basis() const;
   /// All fixed effects of a model, in its gauge, and the indicator columns.
   [[nodiscard]] const kernels::StrataFixed& fixed(bool full) const { return (full && !refit_ ? full_ : null_).fixed; }
 

@@ -4,15 +4,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <numeric>
 
 #include "host/batch/chunk_buffers.hpp"
 #include "host/batch/cost.hpp"
 #include "host/batch/pilot.hpp"
 #include "host/batch/starts.hpp"
-#include "host/model/completed_design.hpp"
-#include "host/model/criterion.hpp"
 #include "kernels/cpu.hpp"
 #include "kernels/cuda.hpp"
 #include "kernels/cuda_strata.hpp"
@@ -21,50 +18,17 @@
 namespace batchlmm {
 namespace {
 
-using Eigen::MatrixXd;
-using Eigen::VectorXd;
-
 /// Records of one chunk of replicates: they stay in a core's cache.
 constexpr double chunk_bytes = 1e6;
-
-/// The model's fixed-effects columns on all rows, in its own gauge.
-MatrixXd in_gauge(const Model& model, const MatrixXd& x) {
-  const MatrixXd& map = model.x_gauge().map;
-  return map.transpose().triangularView<Eigen::Lower>().solve(x.transpose()).transpose();
-}
-
-/// Fixed numbers without structure around 0, in place of random ones.
-double wave(double i) { return std::sin(i * 12.9898 + 0.5) * std::sin(i * 78.233 + 1.5) * 2; }
 
 }  // namespace
 
 std::unique_ptr<StrataEngine> StrataEngine::make(const BootstrapModels& models, bool always, std::string* why) {
   std::unique_ptr<StrataEngine> engine(new StrataEngine);
   const Model &null = *models.null, &full = *models.full;
-  StrataDesign design;
-  design.complete = &full;
-  engine->observed_.resize(static_cast<std::size_t>(full.matrices().y.size()));
-  std::iota(engine->observed_.begin(), engine->observed_.end(), 0);
-  const std::optional<CompletedDesign> completed = complete_design(full.matrices(), null.matrices());
-  if (completed && !completed->missing.empty()) {
-    engine->complete_ =
-        std::make_unique<const Model>(completed->matrices, full.shape().reml ? Method::reml : Method::ml);
-    design.complete = engine->complete_.get();
-    design.missing = completed->missing;
-    design.full_x = in_gauge(full, completed->matrices->X);
-    design.null_x = in_gauge(null, completed->second->X);
-    engine->observed_ = completed->observed;
-  } else {
-    design.full_x = full.x_gauge().columns;
-    design.null_x = null.x_gauge().columns;
-  }
-  engine->rows_ = static_cast<int>(design.complete->matrices().y.size());
-  std::optional<Strata> strata = find_strata(*design.complete, {}, why);
-  if (!strata) return nullptr;
-  engine->strata_ = std::move(*strata);
-  design.strata = &engine->strata_;
-  engine->data_ = std::make_unique<StrataData>(models, design);
-  const StrataData& data = *engine->data_;
+  engine->strata_ = ModelStrata::make(models, why);
+  if (engine->strata_ == nullptr) return nullptr;
+  const StrataData& data = engine->data();
 
   const double here =
       operations(null.shape(), data.null_model()) + (models.refit() ? 0 : operations(full.shape(), data.full_model()));
@@ -74,8 +38,8 @@ std::unique_ptr<StrataEngine> StrataEngine::make(const BootstrapModels& models, 
                        there);
     return nullptr;
   }
-  engine->verified_ = engine->verify(models);
-  if (!(engine->verified_ <= 1e-8)) {
+  engine->verified_ = engine->strata_->verify(models);
+  if (!(engine->verified_ <= strata_tolerance)) {
     *why = fmt::format("the strata's criterion differs by {:.1e} from that of the rows", engine->verified_);
     return nullptr;
   }
@@ -118,39 +82,6 @@ void StrataEngine::choose_first_starts(bool refit) {
   if (job_.null.moments > 0 && !job_.job.null_options.stay)
     job_.null_moments = evaluations(false, true) < evaluations(false, false);
   if (!refit && job_.full.moments > 0) job_.full_moments = evaluations(true, true) < evaluations(true, false);
-}
-
-std::vector<double> StrataEngine::record(bool full, const VectorXd& y) const {
-  VectorXd complete = VectorXd::Zero(rows_);
-  complete(observed_) = y;
-  return data_->record(full, complete);
-}
-
-double StrataEngine::verify(const BootstrapModels& models) const {
-  double largest = 0;
-  for (int which = 0; which < (models.refit() ? 1 : 2); ++which) {
-    const Model& model = which == 0 ? *models.null : *models.full;
-    const kernels::StrataModel& strata = which == 0 ? data_->null_model() : data_->full_model();
-    const kernels::Shape& s = model.shape();
-    for (int trial = 0; trial < 3; ++trial) {
-      VectorXd y(model.matrices().y.size());
-      for (Eigen::Index i = 0; i < y.size(); ++i) y[i] = wave(static_cast<double>(i) + 1000.0 * trial);
-      std::vector<double> lambda(s.lambdas, 0.0);
-      for (int b = 0; b < s.terms; ++b) {
-        const int k = s.term[b].k;
-        for (int i = 0; i < k; ++i)
-          for (int j = 0; j <= i; ++j)
-            lambda[s.term[b].lambda + i * k + j] = (i == j ? 0.3 + 0.6 * trial : 0.2) * (1 + 0.5 * wave(b + i + 3 * j));
-      }
-      const CriterionValue by_rows = make_criterion(model, y)->evaluate(lambda, false);
-      const std::vector<double> from_y = record(which == 1, y);
-      const kernels::StrataEvaluation here =
-          kernels::cpu_kernels().strata->evaluate(s, strata, from_y.data(), lambda.data(), nullptr, nullptr, nullptr);
-      if (!by_rows.ok || !here.ok) return std::numeric_limits<double>::infinity();
-      largest = std::max(largest, std::abs(by_rows.deviance - here.deviance) / (1 + static_cast<double>(rows_) / 1000));
-    }
-  }
-  return largest;
 }
 
 double StrataEngine::operations(const kernels::Shape& shape, const kernels::StrataModel& model) {
@@ -205,7 +136,7 @@ EngineFacts StrataEngine::facts() const {
   EngineFacts facts;
   facts.evaluations = null + full;
   facts.multiply_adds = null * operations(*job_.job.null, job_.null) + full * operations(*job_.job.full, job_.full);
-  for (const Stratum& stratum : strata_.strata) facts.strata.emplace_back(stratum.d, stratum.m);
+  for (const Stratum& stratum : strata().strata) facts.strata.emplace_back(stratum.d, stratum.m);
   facts.completed_rows = missing();
   return facts;
 }
@@ -217,14 +148,16 @@ std::optional<kernels::TracedTrip> StrataEngine::trace(bool full) const {
               : kernels::trace_strata_trip(*job.null, job_.null, job.null_options, job.null_starts);
 }
 
+double strata_tile_bytes(const kernels::Shape& shape, const kernels::StrataModel& model) {
+  kernels::Arena<double*> count{nullptr};
+  (void)kernels::make_strata_workspace(shape, model, count);
+  (void)kernels::make_newton<double>(shape, count);
+  return 8.0 * kernels::cpu_kernels().lanes * static_cast<double>(count.used + model.record);
+}
+
 double StrataEngine::thread_bytes() const {
-  const auto tile = [](const kernels::Shape& s, const kernels::StrataModel& m) {
-    kernels::Arena<double*> count{nullptr};
-    (void)kernels::make_strata_workspace(s, m, count);
-    (void)kernels::make_newton<double>(s, count);
-    return 8.0 * kernels::cpu_kernels().lanes * static_cast<double>(count.used + m.record);
-  };
-  return std::max(tile(*job_.job.null, job_.null), tile(*job_.job.full, job_.full)) + 2 * chunk_bytes;
+  return std::max(strata_tile_bytes(*job_.job.null, job_.null), strata_tile_bytes(*job_.job.full, job_.full)) +
+         2 * chunk_bytes;
 }
 
 void StrataEngine::run(const Backend& backend, bool parameters, kernels::BootstrapChunk& chunk) const {
@@ -243,11 +176,11 @@ void StrataEngine::run(const Backend& backend, bool parameters, kernels::Bootstr
     if (const kernels::FitResults& results = full ? chunk.full : chunk.null;
         !(full && refit) && results.beta != nullptr)
       kernels::small_sample_kernels(kernels::cpu_kernels())
-          .strata_fixed(job, data_->fixed(full), full, chunk.first, chunk.count, results);
+          .strata_fixed(job, data().fixed(full), full, chunk.first, chunk.count, results);
 }
 
 void StrataEngine::test(const kernels::TestJob& tests) const {
-  kernels::small_sample_kernels(kernels::cpu_kernels()).strata(job_, data_->fixed(tests.full), tests);
+  kernels::small_sample_kernels(kernels::cpu_kernels()).strata(job_, data().fixed(tests.full), tests);
 }
 
 kernels::StatisticCounts StrataEngine::summarize(const Backend& backend, std::uint64_t first, std::uint64_t count,

@@ -8,7 +8,7 @@
 
 #include "host/batch/device_trips.hpp"
 #include "host/batch/engine.hpp"
-#include "host/batch/strata_data.hpp"
+#include "host/batch/model_strata.hpp"
 #include "kernels/cpu_strata.hpp"
 
 namespace batchlmm {
@@ -32,38 +32,36 @@ public:
   kernels::StatisticCounts summarize(const Backend& backend, std::uint64_t first, std::uint64_t count,
                                      double observed) const override;
 
-  [[nodiscard]] const Strata& strata() const { return strata_; }
-  [[nodiscard]] const StrataData& data() const { return *data_; }
+  [[nodiscard]] const Strata& strata() const { return strata_->strata(); }
+  [[nodiscard]] const StrataData& data() const { return strata_->data(); }
   [[nodiscard]] const kernels::StrataJob& job() const { return job_; }
   /// Rows that were filled in.
-  [[nodiscard]] int missing() const { return rows_ - static_cast<int>(observed_.size()); }
+  [[nodiscard]] int missing() const { return strata_->missing(); }
   /// The record of a response. @param y  n, the observed rows; the offset and large fitted values taken off
-  [[nodiscard]] std::vector<double> record(bool full, const Eigen::VectorXd& y) const;
+  [[nodiscard]] std::vector<double> record(bool full, const Eigen::VectorXd& y) const {
+    return strata_->record(full, y);
+  }
   /// The trip of a model's fits as code for a device; none where it would be too long.
   [[nodiscard]] std::optional<kernels::TracedTrip> trace(bool full) const;
   /// Multiply-adds of one evaluation with derivatives.
   [[nodiscard]] static double operations(const kernels::Shape& shape, const kernels::StrataModel& model);
-  /// Largest difference of the criterion from an evaluation by rows, over both models and three random T and y;
-  /// relative to 1 + n / 1000.
+  /// ModelStrata::verify.
   [[nodiscard]] double verified() const { return verified_; }
 
 private:
   StrataEngine() = default;
-  [[nodiscard]] double verify(const BootstrapModels& models) const;
-
   /// Moments, or the generating value and the null's optimum: what takes fewer evaluations in a pilot.
   void choose_first_starts(bool refit);
 
-  std::unique_ptr<const Model> complete_;  ///< where rows were filled in
-  Strata strata_;
-  std::unique_ptr<StrataData> data_;
-  int rows_ = 0;               ///< with those that were filled in
-  std::vector<int> observed_;  ///< their places
+  std::unique_ptr<const ModelStrata> strata_;
   double verified_ = 0;
   std::vector<double> null_starts_, full_starts_, map_;
   std::vector<int> term_, column_;
   kernels::StrataJob job_;
   DeviceTrips trips_;
 };
+
+/// Bytes of one tile of lanes that fits a model on its strata.
+double strata_tile_bytes(const kernels::Shape& shape, const kernels::StrataModel& model);
 
 }  // namespace batchlmm

@@ -215,41 +215,60 @@ void Model::assemble() {
   for (int t = 1; t <= s.stages; ++t) design_.own_e[t] = own_e_[t].data();
 }
 
-std::vector<double> Model::response(const Eigen::VectorXd& y) const {
+void Model::add_response(int position, Eigen::VectorXd& left, std::vector<double>& out) const {
   const kernels::Shape& s = shape_;
-  const int K = s.own[0];
-  std::vector<double> out(s.response, 0.0);
+  const std::vector<int>& rows = streamed_rows_[position];
+  const Eigen::MatrixXd& basis = streamed_basis_[position];
   std::array<int, kernels::max_stages> offset{};
-  offset[1] = s.nodes[0] * K;
+  offset[1] = s.nodes[0] * s.own[0];
   for (int t = 1; t + 1 <= s.stages; ++t) offset[t + 1] = offset[t] + s.nodes[t] * s.own[t];
   const int x_offset = s.response - 1 - s.p;
-  std::vector<double> left;
-  for (int j = 0; j < s.nodes[0]; ++j) {
-    const std::vector<int>& rows = streamed_rows_[j];
-    const Eigen::MatrixXd& basis = streamed_basis_[j];
-    left.resize(rows.size());
-    for (std::size_t i = 0; i < rows.size(); ++i) left[i] = y[rows[i]];
-    // The level's own part, and once more what rounding left of it.
-    Eigen::Map<Eigen::VectorXd> l(left.data(), static_cast<Eigen::Index>(left.size()));
-    for (int pass = 0; pass < 2; ++pass)
-      for (Eigen::Index a = 0; a < basis.cols(); ++a) {
-        const double own = basis.col(a).dot(l);
-        l -= own * basis.col(a);
-        out[j * K + a] += own;
-      }
-    for (std::size_t i = 0; i < rows.size(); ++i) {
-      const int row = rows[i];
-      for (int c = 0; c < s.p; ++c) out[x_offset + c] += x_gauge_.columns(row, c) * left[i];
-      for (int b = 0; b < s.terms; ++b) {
-        const kernels::TermShape& term = s.term[b];
-        if (term.stage == 0) continue;
-        const int within = term.levels > 1 ? (*level_of_row_[b])[row] * term.k : 0;
-        double* at =
-            out.data() + offset[term.stage] + node_of_[term.stage][j] * s.own[term.stage] + term.column + within;
-        for (int q = 0; q < term.k; ++q) at[q] += z_gauge_[term_of_[b]].columns(row, q) * left[i];
-      }
+  // The level's own part, and once more what rounding left of it.
+  for (int pass = 0; pass < 2; ++pass)
+    for (Eigen::Index a = 0; a < basis.cols(); ++a) {
+      const double own = basis.col(a).dot(left);
+      left -= own * basis.col(a);
+      out[position * s.own[0] + a] += own;
     }
-    out[s.response - 1] += l.squaredNorm();
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const int row = rows[i];
+    const double y = left[static_cast<Eigen::Index>(i)];
+    for (int c = 0; c < s.p; ++c) out[x_offset + c] += x_gauge_.columns(row, c) * y;
+    for (int b = 0; b < s.terms; ++b) {
+      const kernels::TermShape& term = s.term[b];
+      if (term.stage == 0) continue;
+      const int within = term.levels > 1 ? (*level_of_row_[b])[row] * term.k : 0;
+      double* at =
+          out.data() + offset[term.stage] + node_of_[term.stage][position] * s.own[term.stage] + term.column + within;
+      for (int q = 0; q < term.k; ++q) at[q] += z_gauge_[term_of_[b]].columns(row, q) * y;
+    }
+  }
+  out[s.response - 1] += left.squaredNorm();
+}
+
+std::vector<double> Model::response(const Eigen::VectorXd& y) const {
+  std::vector<double> out(shape_.response, 0.0);
+  Eigen::VectorXd left;
+  for (int j = 0; j < shape_.nodes[0]; ++j) {
+    left = y(streamed_rows_[j]);
+    add_response(j, left, out);
+  }
+  return out;
+}
+
+Eigen::MatrixXd Model::response_map() const {
+  const Eigen::Index linear = shape_.response - 1;
+  Eigen::MatrixXd out(matrices_->y.size(), linear);
+  std::vector<double> of_unit(static_cast<std::size_t>(shape_.response));
+  for (int j = 0; j < shape_.nodes[0]; ++j) {
+    const auto rows = static_cast<Eigen::Index>(streamed_rows_[j].size());
+    for (Eigen::Index i = 0; i < rows; ++i) {
+      std::fill(of_unit.begin(), of_unit.end(), 0.0);
+      Eigen::VectorXd left = Eigen::VectorXd::Unit(rows, i);
+      add_response(j, left, of_unit);
+      out.row(streamed_rows_[j][static_cast<std::size_t>(i)]) =
+          Eigen::Map<const Eigen::RowVectorXd>(of_unit.data(), linear);
+    }
   }
   return out;
 }

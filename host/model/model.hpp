@@ -47,6 +47,8 @@ public:
   /// @param y  n, offset subtracted; large fitted values should be subtracted too (the deviance does not change by y +
   /// X g)
   [[nodiscard]] std::vector<double> response(const Eigen::VectorXd& y) const;
+  /// The same as a matrix, n x (shape().response - 1): all but the last entry are linear in y.
+  [[nodiscard]] Eigen::MatrixXd response_map() const;
 
   /// What one streamed level contributes. Columns are counted as the kernels do: [ y | X | stage S | ... | stage 1 ], y
   /// is column 0.
@@ -86,6 +88,8 @@ public:
 private:
   void lay_out_shape(Method method);
   void assemble();
+  /// What one streaming position's rows add to a response vector. @param left  y there; its own part is taken off
+  void add_response(int position, Eigen::VectorXd& left, std::vector<double>& out) const;
 
   std::shared_ptr<const ModelMatrices> matrices_;
   EliminationPlan plan_;

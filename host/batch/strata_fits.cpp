@@ -1,0 +1,165 @@
+#include "host/batch/strata_fits.hpp"
+
+#include <fmt/format.h>
+
+#include <Eigen/QR>
+#include <algorithm>
+#include <cmath>
+
+#include "host/batch/cost.hpp"
+#include "host/batch/starts.hpp"
+#include "host/batch/strata_engine.hpp"
+#include "kernels/cpu.hpp"
+
+namespace batchlmm {
+namespace {
+
+using Eigen::Index;
+using Eigen::MatrixXd;
+using Eigen::VectorXd;
+
+/// Largest sizes for which the map is made: its QR takes n x length^2 multiply-adds.
+constexpr Index most_linear = 1200;
+constexpr double most_work = 2e9;
+/// Of orthonormal columns: what counts as rounding.
+constexpr double exact = 1e-10;
+/// Columns of a size around 1: what is left of one that is a combination of others.
+constexpr double dependent = 1e-7;
+
+}  // namespace
+
+std::unique_ptr<const StrataFits> StrataFits::make(const Model& model, bool always, std::string* why) {
+  const kernels::Shape& shape = model.shape();
+  const double n = static_cast<double>(model.matrices().y.size()), linear = shape.response - 1;
+  if (model.is_large() || linear > most_linear || n * linear * linear > most_work) {
+    *why = "the design is too large to be taken apart for single responses";
+    return nullptr;
+  }
+  std::unique_ptr<StrataFits> fits(new StrataFits);
+  const Embedding embedding = identity_embedding(model);
+  const std::vector<std::vector<double>> starts = default_starts(model);
+  for (const std::vector<double>& start : starts) fits->starts_.insert(fits->starts_.end(), start.begin(), start.end());
+  BootstrapModels models;
+  models.null = models.full = &model;
+  models.embedding = &embedding;
+  models.lambda = starts.front();
+  fits->strata_ = ModelStrata::make(models, why);
+  if (fits->strata_ == nullptr) return nullptr;
+  const StrataData& data = fits->strata_->data();
+  const double evaluations = evaluations_a_fit * static_cast<double>(starts.size());
+  const double here = evaluations * StrataEngine::operations(shape, data.null_model()) + linear * linear;
+  const double there = evaluations * streaming_cost(shape).trip();
+  if (!always && 2 * here > there) {
+    *why = fmt::format("its {:.3g} multiply-adds a fit are not below half of the streaming tier's {:.3g}", here, there);
+    return nullptr;
+  }
+  if (const double difference = fits->strata_->verify(models); !(difference <= strata_tolerance)) {
+    *why = fmt::format("the strata's criterion differs by {:.1e} from that of the rows", difference);
+    return nullptr;
+  }
+  kernels::BootstrapJob& job = fits->job_.job;
+  job.null = job.full = &shape;
+  job.null_starts = job.full_starts = fits->starts_.data();
+  job.null_options.starts = static_cast<int>(starts.size());
+  job.parameters = true;
+  fits->job_.null = data.null_model();
+  fits->job_.full.blocks = 0;
+  fits->job_.sampler = data.sampler();
+  // In a balanced design these are the analysis of variance's estimates, often the optimum itself.
+  fits->job_.null_moments = data.null_model().moments > 0;
+  if (!fits->make_map(model) || !fits->reads_records(model)) {
+    *why = "the strata's coordinates are not those of the response's cross-products";
+    return nullptr;
+  }
+  return fits;
+}
+
+bool StrataFits::make_map(const Model& model) {
+  const kernels::Shape& shape = model.shape();
+  const MatrixXd w = model.response_map();
+  const MatrixXd complete = strata_->data().coordinate_basis();
+  // The streamed columns' coordinates stand in a response as they are; what the strata have beyond them comes from an
+  // orthonormal basis of its own, so that no square is taken off that was not there.
+  const Index streamed = static_cast<Index>(shape.nodes[0]) * shape.own[0];
+  MatrixXd s = MatrixXd::Zero(complete.rows(), streamed);
+  for (std::size_t i = 0; i < strata_->observed().size(); ++i)
+    s.row(strata_->observed()[i]) = w.row(static_cast<Index>(i)).head(streamed);
+  MatrixXd beyond = complete;
+  for (int twice = 0; twice < 2; ++twice) beyond -= s * (s.transpose() * beyond);
+  const Eigen::ColPivHouseholderQR<MatrixXd> qr(beyond);
+  Index rest = 0;
+  while (rest < qr.matrixQR().diagonalSize() && std::abs(qr.matrixQR()(rest, rest)) > dependent) ++rest;
+  const MatrixXd q = qr.householderQ() * MatrixXd::Identity(complete.rows(), rest);
+
+  const Index outputs = complete.cols() + rest, observed = w.rows(), linear = w.cols();
+  MatrixXd wanted(observed, outputs);
+  for (Index i = 0; i < observed; ++i) {
+    const Index row = strata_->observed()[static_cast<std::size_t>(i)];
+    wanted.row(i) << complete.row(row), q.row(row);
+  }
+  // Streamed columns are orthonormal and orthogonal to the others, of which some may be combinations of the rest.
+  MatrixXd map(outputs, linear);
+  map.leftCols(streamed) = wanted.transpose() * w.leftCols(streamed);
+  const MatrixXd others = w.rightCols(linear - streamed);
+  Eigen::CompleteOrthogonalDecomposition<MatrixXd> decomposition;
+  decomposition.setThreshold(dependent);
+  decomposition.compute(others);
+  map.rightCols(linear - streamed) = decomposition.solve(wanted).transpose();
+  if (outputs > 0 && !((w * map.transpose() - wanted).cwiseAbs().maxCoeff() <= exact)) return false;
+
+  using RowMajor = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  map_.resize(static_cast<std::size_t>(map.size()));
+  Eigen::Map<RowMajor>(map_.data(), outputs, linear) = map;
+  kernels::StrataResponses& given = job_.given;
+  given.length = shape.response;
+  given.outputs = static_cast<int>(outputs);
+  given.rest = static_cast<int>(rest);
+  given.map = map_.data();
+  return true;
+}
+
+bool StrataFits::reads_records(const Model& model) const {
+  const kernels::StrataModel& strata = job_.null;
+  std::vector<double> scratch(kernels::strata_response_scratch(job_.sampler, job_.given)), record(strata.record);
+  for (int trial = 0; trial < 3; ++trial) {
+    VectorXd y(model.matrices().y.size());
+    for (Index i = 0; i < y.size(); ++i) y[i] = structureless(static_cast<double>(i) + 1000.0 * trial);
+    const std::vector<double> response = model.response(y), by_rows = strata_->record(false, y);
+    kernels::StrataResponses given = job_.given;
+    given.response = response.data();
+    kernels::read_strata<double, double*>(job_.sampler, given, 0, 1, record.data(), nullptr, scratch.data());
+    const double size = y.squaredNorm();
+    for (std::size_t e = 0; e < record.size(); ++e)
+      if (!(std::abs(record[e] - by_rows[e]) <= exact * size)) return false;
+  }
+  return true;
+}
+
+kernels::StrataJob StrataFits::with(const double* responses) const {
+  kernels::StrataJob job = job_;
+  job.given.response = responses;
+  return job;
+}
+
+void StrataFits::fit(const double* responses, std::uint64_t count, const kernels::FitResults& results) const {
+  const kernels::StrataJob job = with(responses);
+  kernels::BootstrapChunk chunk;
+  chunk.count = count;
+  chunk.null = results;
+  kernels::cpu_kernels().strata->bootstrap(job, chunk);
+  kernels::small_sample_kernels(kernels::cpu_kernels())
+      .strata_fixed(job, strata_->data().fixed(false), false, 0, count, results);
+}
+
+void StrataFits::test(const double* responses, const kernels::TestJob& tests) const {
+  kernels::small_sample_kernels(kernels::cpu_kernels()).strata(with(responses), strata_->data().fixed(false), tests);
+}
+
+double StrataFits::thread_bytes(std::uint64_t count) const {
+  return strata_tile_bytes(*job_.job.null, job_.null) +
+         8.0 * (static_cast<double>(count) * job_.null.record +
+                kernels::cpu_kernels().lanes *
+                    static_cast<double>(kernels::strata_response_scratch(job_.sampler, job_.given)));
+}
+
+}  // namespace batchlmm
