@@ -101,10 +101,13 @@ bool StrataFits::make_map(const Model& model) {
   MatrixXd map(outputs, linear);
   map.leftCols(streamed) = wanted.transpose() * w.leftCols(streamed);
   const MatrixXd others = w.rightCols(linear - streamed);
-  Eigen::CompleteOrthogonalDecomposition<MatrixXd> decomposition;
-  decomposition.setThreshold(dependent);
-  decomposition.compute(others);
-  map.rightCols(linear - streamed) = decomposition.solve(wanted).transpose();
+  map.rightCols(linear - streamed).setZero();
+  if (rest > 0) {
+    Eigen::CompleteOrthogonalDecomposition<MatrixXd> decomposition;
+    decomposition.setThreshold(dependent);
+    decomposition.compute(others);
+    map.rightCols(linear - streamed) = decomposition.solve(wanted).transpose();
+  }
   if (outputs > 0 && !((w * map.transpose() - wanted).cwiseAbs().maxCoeff() <= exact)) return false;
 
   using RowMajor = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
@@ -135,24 +138,24 @@ bool StrataFits::reads_records(const Model& model) const {
   return true;
 }
 
-kernels::StrataJob StrataFits::with(const double* responses) const {
-  kernels::StrataJob job = job_;
-  job.given.response = responses;
-  return job;
+kernels::StrataJob StrataFits::job(const double* responses) const {
+  kernels::StrataJob out = job_;
+  out.given.response = responses;
+  return out;
 }
 
 void StrataFits::fit(const double* responses, std::uint64_t count, const kernels::FitResults& results) const {
-  const kernels::StrataJob job = with(responses);
+  const kernels::StrataJob of_responses = job(responses);
   kernels::BootstrapChunk chunk;
   chunk.count = count;
   chunk.null = results;
-  kernels::cpu_kernels().strata->bootstrap(job, chunk);
+  kernels::cpu_kernels().strata->bootstrap(of_responses, chunk);
   kernels::small_sample_kernels(kernels::cpu_kernels())
-      .strata_fixed(job, strata_->data().fixed(false), false, 0, count, results);
+      .strata_fixed(of_responses, strata_->data().fixed(false), false, 0, count, results);
 }
 
 void StrataFits::test(const double* responses, const kernels::TestJob& tests) const {
-  kernels::small_sample_kernels(kernels::cpu_kernels()).strata(with(responses), strata_->data().fixed(false), tests);
+  kernels::small_sample_kernels(kernels::cpu_kernels()).strata(job(responses), strata_->data().fixed(false), tests);
 }
 
 double StrataFits::thread_bytes(std::uint64_t count) const {

@@ -29,6 +29,8 @@ public:
   void test(const double* responses, const kernels::TestJob& tests) const;
 
   [[nodiscard]] const ModelStrata& strata() const { return *strata_; }
+  /// The kernels' job for responses.
+  [[nodiscard]] kernels::StrataJob job(const double* responses) const;
   /// Bytes that each thread takes for `count` responses.
   [[nodiscard]] double thread_bytes(std::uint64_t count) const;
 
@@ -38,7 +40,6 @@ private:
   bool make_map(const Model& model);
   /// Whether the records that come from responses are those of the rows.
   [[nodiscard]] bool reads_records(const Model& model) const;
-  [[nodiscard]] kernels::StrataJob with(const double* responses) const;
 
   std::unique_ptr<const ModelStrata> strata_;
   std::vector<double> map_, starts_;
