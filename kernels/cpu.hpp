@@ -6,6 +6,8 @@
 #include <vector>
 
 #include "kernels/cpu_newton.hpp"
+#include "kernels/cpu_normals.hpp"
+#include "kernels/cpu_responses.hpp"
 #include "kernels/cpu_sparse_rows.hpp"
 #include "kernels/cpu_strata.hpp"
 #include "kernels/interpolant_job.hpp"
@@ -43,6 +45,8 @@ struct CpuKernels {
   const StrataKernels* strata;  ///< tier 1
   const NewtonKernels* newton;  ///< one fit, evaluated elsewhere
   const SparseRowKernels* sparse_rows;
+  const ResponseKernels* responses;
+  const NormalKernels* normals;
 };
 
 /// The widest that this processor has. BATCHLMM_ISA=baseline|avx2|avx512 in the environment asks for a narrower one.

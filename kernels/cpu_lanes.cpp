@@ -133,6 +133,8 @@ void interpolate(const InterpolantJob& job, const InterpolantChunk& also, Bootst
 extern const StrataKernels strata_kernels_of_this_isa;
 extern const NewtonKernels newton_kernels_of_this_isa;
 extern const SparseRowKernels sparse_row_kernels_of_this_isa;
+extern const ResponseKernels response_kernels_of_this_isa;
+extern const NormalKernels normal_kernels_of_this_isa;
 
 /// The table of this instruction set; its name is unique through the inline namespace.
 extern const CpuKernels kernels_of_this_isa;
@@ -147,7 +149,9 @@ const CpuKernels kernels_of_this_isa{BATCHLMM_TEXT(BATCHLMM_ISA),
                                      ceiling_chains,
                                      &strata_kernels_of_this_isa,
                                      &newton_kernels_of_this_isa,
-                                     &sparse_row_kernels_of_this_isa};
+                                     &sparse_row_kernels_of_this_isa,
+                                     &response_kernels_of_this_isa,
+                                     &normal_kernels_of_this_isa};
 
 }  // namespace BATCHLMM_ISA
 }  // namespace batchlmm::kernels

@@ -4,6 +4,7 @@
 #include <Eigen/Cholesky>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cmath>
 #include <exception>
@@ -41,6 +42,8 @@ constexpr std::uint64_t block_length = 1U << 16U;
 /// where their designs take much memory, more for a device.
 constexpr std::uint64_t most_a_call = 512, fewest_a_call = 64, most_a_device_call = 1U << 14U;
 constexpr double call_bytes = 16e6, device_call_bytes = 1e9;
+/// Responses that are made before they are reduced together: one or two tiles of lanes.
+constexpr std::size_t most_made = 16;
 /// Bytes of one BatchFit with its vectors on the heap, for small models.
 constexpr double fit_bytes = 256;
 
@@ -179,9 +182,10 @@ public:
     if (known.is_large()) {
       responses_.insert(responses_.end(), y.data(), y.data() + y.size());
     } else {
-      responses_.resize(at + static_cast<std::size_t>(known.model->shape().response + known.model->shape().p));
+      responses_.resize(at + static_cast<std::size_t>(known.rows->length()));
+      const double* from = y.data();
       double* to = responses_.data() + at;
-      reduce(*known.model, y, to, to + known.model->shape().response);
+      kernels::cpu_kernels().responses->reduce(known.rows->rows(), 1, &from, &to);
     }
     return append(Range::Kind::response, given_[design], at, responses_.size() - at);
   }
@@ -316,19 +320,6 @@ private:
     return layouts_[given_[design]];
   }
 
-  /// The vector that the kernels take for a response, and the coefficients of X (gauge) that were taken off it.
-  /// @param y  n, the offset not subtracted
-  static void reduce(const Model& model, const Eigen::VectorXd& y, double* response, double* coefficients) {
-    // Large fitted values are taken off first, as in a single fit.
-    const Eigen::MatrixXd& x = model.x_gauge().columns;
-    Eigen::VectorXd centered = y - model.matrices().offset;
-    const Eigen::VectorXd ols = x.transpose() * centered / static_cast<double>(y.size());
-    if (x.cols() > 0) centered.noalias() -= x * ols;
-    const std::vector<double> r = model.response(centered);
-    std::copy(r.begin(), r.end(), response);
-    std::copy(ols.data(), ols.data() + ols.size(), coefficients);
-  }
-
   /// @param stride  length of an item's data
   std::size_t append(Range::Kind kind, int design, std::size_t at, std::size_t stride) {
     if (!ranges_.empty()) {
@@ -365,8 +356,10 @@ private:
     std::vector<AssembledDesign> assembled;
     std::vector<const KnownDesign*> known;  ///< of items whose design is the batch's, else null
     std::vector<const double*> ols;
-    std::vector<double> made_ols;  ///< of responses that are made
-    Eigen::VectorXd y;
+    std::vector<double> made_ols;          ///< of responses that are made
+    const KnownDesign* made_of = nullptr;  ///< made responses that wait to be reduced: their design,
+    std::vector<std::size_t> made;         ///< their places,
+    std::vector<double> y, reduced;        ///< themselves, and what comes of them
     DesignRows rows;
     std::vector<std::uint8_t> present;
     DesignVariant variant;
@@ -463,11 +456,14 @@ private:
         std::copy(from, from + s.response, response);
         w.ols[i] = from + s.response;
       } else {
-        double* coefficients = w.made_ols.data() + i * s.p;
-        w.y.resize(known.matrices->y.size());
-        makers_[range.at](item.within, {w.y.data(), static_cast<std::size_t>(w.y.size())});
-        reduce(*known.model, w.y, response, coefficients);
-        w.ols[i] = coefficients;
+        // Reduced together with those that come next.
+        if (w.made_of != &known || w.made.size() == most_made) reduce_made(s, w);
+        w.made_of = &known;
+        const auto n = static_cast<std::size_t>(known.matrices->y.size());
+        if (w.made.empty()) w.y.resize(n * most_made);
+        makers_[range.at](item.within, {w.y.data() + w.made.size() * n, n});
+        w.made.push_back(i);
+        w.ols[i] = w.made_ols.data() + i * s.p;
       }
       if (own_designs) {
         w.designs[i] = known.model->design();
@@ -490,6 +486,26 @@ private:
     if (w.assembled[i].fittable) return;
     // The lane is not run: a response that is not finite says so.
     std::fill(response, response + s.response, nan);
+  }
+
+  /// The responses that were made and wait, into their places.
+  static void reduce_made(const kernels::Shape& s, Worker& w) {
+    if (w.made.empty()) return;
+    const ResponseRows& rows = *w.made_of->rows;
+    const std::size_t n = static_cast<std::size_t>(rows.rows().rows), length = static_cast<std::size_t>(rows.length());
+    std::array<const double*, most_made> from{};
+    std::array<double*, most_made> to{};
+    w.reduced.resize(length * most_made);
+    for (std::size_t k = 0; k < w.made.size(); ++k) {
+      from[k] = w.y.data() + k * n;
+      to[k] = w.reduced.data() + k * length;
+    }
+    kernels::cpu_kernels().responses->reduce(rows.rows(), static_cast<int>(w.made.size()), from.data(), to.data());
+    for (std::size_t k = 0; k < w.made.size(); ++k) {
+      std::copy_n(to[k], s.response, w.response.data() + w.made[k] * s.response);
+      std::copy_n(to[k] + s.response, s.p, w.made_ols.data() + w.made[k] * s.p);
+    }
+    w.made.clear();
   }
 
   static void describe(const OwnDesign& own, const DesignLayout& layout, DesignRows& rows) {
@@ -578,6 +594,7 @@ private:
       take_item(items[i], i, own_designs, w);
       w.design_of[i] = static_cast<int>(i);
     }
+    reduce_made(s, w);
     w.starts.clear();
     const auto starts = default_starts(s, layout.schur());
     for (const auto& start : starts) w.starts.insert(w.starts.end(), start.begin(), start.end());

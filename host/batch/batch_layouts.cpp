@@ -43,7 +43,10 @@ int BatchLayouts::add(std::shared_ptr<const ModelMatrices> design) {
   known->matrices = design;
   known->model = std::make_unique<Model>(std::move(design), method_);
   known->degrees = known->model->shape().degrees;
-  if (!known->model->is_large()) known->layout = std::make_unique<DesignLayout>(*known->model);
+  if (!known->model->is_large()) {
+    known->layout = std::make_unique<DesignLayout>(*known->model);
+    known->rows = std::make_unique<const ResponseRows>(*known->model);
+  }
   given_.push_back(keep(std::move(known)));
   return given_.back();
 }

@@ -10,6 +10,7 @@
 
 #include "host/model/design_assembler.hpp"
 #include "host/model/design_layout.hpp"
+#include "host/model/response_rows.hpp"
 
 namespace batchlmm {
 
@@ -17,6 +18,7 @@ namespace batchlmm {
 struct KnownDesign {
   std::shared_ptr<const ModelMatrices> matrices;
   std::unique_ptr<Model> model;                ///< of designs that were given; those of items have the layout only
+  std::unique_ptr<const ResponseRows> rows;    ///< of designs that were given, where the model is not large
   std::unique_ptr<const DesignLayout> layout;  ///< null where the model is large
   int lanes = -1;                              ///< designs with this number stand in lanes side by side
   double degrees = 0;

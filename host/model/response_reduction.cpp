@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "host/model/device_layout.hpp"
+#include "host/model/response_rows.hpp"
 
 namespace batchlmm {
 namespace {
@@ -56,28 +57,21 @@ ResponseReduction::ResponseReduction(const Model& model, std::shared_ptr<k::Larg
   panel_ = std::clamp(panel_doubles / n_, 1, 256);
   pieces_ = (n_ + piece - 1) / piece;
 
+  const ResponseRows layout(model);
+  const k::ResponseRows& rows_of = layout.rows();
   Entries own, basis, outer;
-  std::vector<int> offset(s.stages + 2, 0);  // rows of O' before those of a stage
-  for (int t = 1; t <= s.stages; ++t) offset[t + 1] = offset[t] + s.nodes[t] * s.own[t];
-  for (int j = 0; j < s.nodes[0]; ++j) {
-    const Model::StreamedLevel level = model.streamed_level(j);
-    for (std::size_t i = 0; i < level.rows.size(); ++i) {
-      const int row = level.rows[i];
-      for (Eigen::Index a = 0; a < level.basis.cols(); ++a) {
-        const double value = level.basis(static_cast<Eigen::Index>(i), a);
-        own.all.push_back({j * K + static_cast<int>(a), row, value});
-        basis.all.push_back({row, j * K + static_cast<int>(a), value});
+  for (int j = 0; j < rows_of.positions; ++j)
+    for (int i = rows_of.first[j]; i < rows_of.first[j + 1]; ++i) {
+      const int row = rows_of.row[i];
+      for (int a = 0; a < std::min(K, rows_of.first[j + 1] - rows_of.first[j]); ++a) {
+        const double value = rows_of.basis[i * K + a];
+        own.all.push_back({j * K + a, row, value});
+        basis.all.push_back({row, j * K + a, value});
       }
       for (int c = 0; c < p_; ++c) outer.all.push_back({outer_rows_ - p_ + c, row, x(row, c)});
-      for (int b = 0; b < s.terms; ++b) {
-        const k::TermShape& term = s.term[b];
-        if (term.stage == 0) continue;
-        const int t = model.term_of(b), within = term.levels > 1 ? m.random[t].level_of_row[row] * term.k : 0,
-                  first = offset[term.stage] + model.node_of(term.stage, j) * s.own[term.stage] + term.column + within;
-        for (int q = 0; q < term.k; ++q) outer.all.push_back({first + q, row, model.z_gauge(t).columns(row, q)});
-      }
+      for (int e = i * rows_of.outer; e < (i + 1) * rows_of.outer; ++e)
+        outer.all.push_back({rows_of.target[e] - own_rows_, row, rows_of.z[e]});
     }
-  }
   own_ = own.compress(own_rows_, n_);
   basis_ = basis.compress(n_, own_rows_);
   outer_ = outer.compress(outer_rows_, n_);

@@ -16,6 +16,7 @@
 #include "host/inference/fit.hpp"
 #include "host/study/draws.hpp"
 #include "kernels/chi_square.hpp"
+#include "kernels/cpu.hpp"
 
 namespace batchlmm::study {
 namespace {
@@ -33,41 +34,28 @@ enum Stream : std::uint32_t {
 constexpr int most_redraws = 10'000;
 
 /// Draws of mean 0 and variance 1.
-class Draws {
-public:
-  /// @param scale_stream  of the first draw; the others follow
-  Draws(const Law& law, std::uint64_t seed, std::uint64_t replicate, std::uint32_t stream, std::uint32_t scale_stream)
-      : law_(law), normals_(seed, replicate, stream), seed_(seed), replicate_(replicate), scale_stream_(scale_stream) {}
-
-  double next() {
-    switch (law_.kind) {
-      case Law::Kind::gaussian:
-        return normals_.next();
-      case Law::Kind::t: {
-        const double z = normals_.next();
-        const double chi = kernels::chi_square<double>(seed_, replicate_, scale_stream_++, law_.degrees);
-        return z * std::sqrt((law_.degrees - 2) / chi);
-      }
-      case Law::Kind::skewed: {
-        const double gamma = 0.5 * kernels::chi_square<double>(seed_, replicate_, scale_stream_++, 2 * law_.shape);
-        return (gamma - law_.shape) / std::sqrt(law_.shape);
-      }
-      case Law::Kind::contaminated: {
-        const auto words = kernels::philox<double>(seed_, replicate_, 0, scale_stream_++);
-        const bool wide = kernels::uniform<double>(words.word[0], words.word[1]) < law_.share;
-        const double variance = 1 + law_.share * (law_.scale * law_.scale - 1);
-        return normals_.next() * (wide ? law_.scale : 1) / std::sqrt(variance);
-      }
+/// @param scale_stream  of the first draw; the others follow
+void draw_law(const Law& law, std::uint64_t seed, std::uint64_t replicate, std::uint32_t stream,
+              std::uint32_t scale_stream, std::span<double> out) {
+  if (law.kind == Law::Kind::skewed) {
+    for (double& x : out) {
+      const double gamma = 0.5 * kernels::chi_square<double>(seed, replicate, scale_stream++, 2 * law.shape);
+      x = (gamma - law.shape) / std::sqrt(law.shape);
     }
-    return 0;
+    return;
   }
-
-private:
-  const Law& law_;
-  kernels::Normals<double> normals_;
-  std::uint64_t seed_, replicate_;
-  std::uint32_t scale_stream_;
-};
+  kernels::cpu_kernels().normals->fill(seed, replicate, stream, out.size(), out.data());
+  if (law.kind == Law::Kind::t)
+    for (double& x : out)
+      x *= std::sqrt((law.degrees - 2) / kernels::chi_square<double>(seed, replicate, scale_stream++, law.degrees));
+  if (law.kind == Law::Kind::contaminated)
+    for (double& x : out) {
+      const auto words = kernels::philox<double>(seed, replicate, 0, scale_stream++);
+      const bool wide = kernels::uniform<double>(words.word[0], words.word[1]) < law.share;
+      const double variance = 1 + law.share * (law.scale * law.scale - 1);
+      x = x * (wide ? law.scale : 1) / std::sqrt(variance);
+    }
+}
 
 /// Quantities of one replicate, one block of random numbers each.
 class ParameterDraws {
@@ -329,17 +317,18 @@ void Simulator::draw(std::uint64_t seed, std::uint64_t replicate, std::span<doub
   for (std::size_t t = 0; t < terms_.size(); ++t) {
     const RandomTerm& term = model.random[t];
     const auto k = static_cast<Eigen::Index>(term.names.size()), levels = static_cast<Eigen::Index>(term.levels.size());
-    Draws draws(terms_[t].law, seed, replicate, effect_stream + static_cast<std::uint32_t>(t), scale);
-    scale += static_cast<std::uint32_t>(k * levels);
     Eigen::MatrixXd u(k, levels);
-    for (Eigen::Index l = 0; l < levels; ++l)
-      for (Eigen::Index i = 0; i < k; ++i) u(i, l) = draws.next();
+    draw_law(terms_[t].law, seed, replicate, effect_stream + static_cast<std::uint32_t>(t), scale,
+             {u.data(), static_cast<std::size_t>(u.size())});
+    scale += static_cast<std::uint32_t>(k * levels);
     const Eigen::MatrixXd b = truth.factor[t] * u;
     for (Eigen::Index i = 0; i < out.size(); ++i)
       out[i] += term.z.row(i).dot(b.col(term.level_of_row[static_cast<std::size_t>(i)]));
   }
-  Draws errors(response_.errors, seed, replicate, error_stream, error_scale_stream);
-  for (std::size_t i = 0; i < y.size(); ++i) y[i] += truth.sigma * (ratio_.empty() ? 1.0 : ratio_[i]) * errors.next();
+  thread_local std::vector<double> errors;
+  errors.resize(y.size());
+  draw_law(response_.errors, seed, replicate, error_stream, error_scale_stream, errors);
+  for (std::size_t i = 0; i < y.size(); ++i) y[i] += truth.sigma * (ratio_.empty() ? 1.0 : ratio_[i]) * errors[i];
 }
 
 std::vector<std::size_t> Simulator::missing_rows(std::uint64_t seed, std::uint64_t replicate) const {
