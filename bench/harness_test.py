@@ -16,8 +16,9 @@ from unittest import mock
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 # pylint: disable=wrong-import-position
 import bench
-from harness import cases, compare, curves, designs, gpu, instructions, measure, results, rounds, svg
+from harness import cases, compare, curves, designs, gpu, instructions, measure, results, rounds, studies, svg
 from harness.processes import BenchmarkError, Worker, run
+from studies import compare as known
 
 JOBS = os.environ.get("BATCHLMM_BENCH_JOBS")
 
@@ -239,6 +240,102 @@ class Output(unittest.TestCase):
                 if peer != "lme4_process":
                     self.assertTrue((measure.PEERS / f"{peer}.R").exists(), peer)
         self.assertTrue(all(name.startswith("curve-") for name in curves.CURVES))
+
+
+def rejection(test, value, n=1000, **cell):
+    return {"estimand": "rejection_rate", "subject": test, "value": value, "mcse": (value * (1 - value) / n) ** 0.5, "n": n,
+            **cell}
+
+
+class Studies(unittest.TestCase):
+    def test_a_case_has_its_grid_replicates_and_seed_and_paths_that_hold_anywhere(self):
+        for name in ("study-matuschek", "study-power-curve"):
+            case = cases.find([name])[0]
+
+            text = studies.text(case, 123, 7)
+
+            self.assertEqual(text.count("[grid]"), 1)
+            self.assertTrue(text.endswith(case.study[1]))
+            self.assertIn("\nreplicates = 123", text)
+            self.assertIn("\nseed = 7", text)
+            for path in [line.split('data = "')[1].split('"')[0] for line in text.splitlines() if 'data = "' in line]:
+                self.assertTrue(pathlib.Path(path).exists(), path)
+
+    def test_rates_of_a_peer_that_are_far_apart_are_another_study(self):
+        ours = [rejection("lrt", 0.5, 100_000), rejection("lrt", 0.7, 100_000), rejection("wald", 0.1)]
+        near = [{"peer": {"count": 100, "rejected_lrt": 63}}, {"peer": {"count": 100, "rejected_lrt": 60}}, {}]
+        far = [{"peer": {"count": 100, "rejected_lrt": 85}}]
+
+        found = studies.same_rates(ours, near, "peer")
+
+        self.assertEqual(set(found), {"lrt"})
+        self.assertAlmostEqual(found["lrt"]["ours"], 0.6)
+        self.assertAlmostEqual(found["lrt"]["peer"], 0.615)
+        with self.assertRaises(BenchmarkError):
+            studies.same_rates(ours, far, "peer")
+
+
+class KnownStudies(unittest.TestCase):
+    CELLS = [rejection("lrt", 0.06, 10_000, **{"design.units.item": 12.0, "where": "here"}),
+             rejection("lrt", 0.05, 10_000, **{"design.units.item": 24.0, "where": "here"})]
+
+    def published(self, item, value, **more):
+        return {"cell": {"design.units.item": item}, "test": "lrt", "value": value, "digits": 3, "replicates": 10_000, **more}
+
+    def test_the_limit_has_the_errors_of_both_and_the_rounding(self):
+        both = known.limit(0.5, 0.005, {"digits": 2, "replicates": 10_000})
+        exact = known.limit(0.5, 0.005, {"digits": 6})
+
+        self.assertAlmostEqual(both, 3 * (2 * 0.005**2) ** 0.5 + 0.005)
+        self.assertAlmostEqual(exact, 0.015, places=5)
+
+    def test_a_rate_agrees_within_its_limit(self):
+        near, far = (known.compare_rate(self.CELLS, self.published(12, value)) for value in (0.066, 0.075))
+
+        self.assertTrue(near["agrees"])
+        self.assertFalse(far["agrees"])
+        self.assertAlmostEqual(far["difference"], -0.015)
+
+    def test_a_cell_that_is_not_there_or_not_alone_is_a_fault(self):
+        for cell in ({"design.units.item": 13}, {"no.key": 1}, {"where": "here"}):
+            with self.assertRaises(ValueError):
+                known.find(self.CELLS, cell, "lrt")
+
+    def test_orderings_agree_or_not_or_are_open(self):
+        many, few = ({"cell": {"design.units.item": item}, "test": "lrt"} for item in (24, 12))
+
+        verdicts = [known.compare_ordering(self.CELLS, {"lower": lower, "higher": higher})["agrees"]
+                    for lower, higher in ((many, few), ({"value": 0.03}, few), (few, {"value": 0.05}),
+                                          ({**many, "distance": 0.05}, {**few, "distance": 0.09}))]
+
+        self.assertEqual(verdicts, [True, True, False, True])
+        self.assertIsNone(known.compare_ordering(self.CELLS, {"lower": {"value": 0.06}, "higher": few})["agrees"])
+
+    def test_published_files_name_their_study_its_tests_and_a_source_of_every_number(self):
+        files = sorted((known.HERE / "published").glob("*.json"))
+        self.assertGreaterEqual(len(files), 8)
+        for file in files:
+            published = json.loads(file.read_text(encoding="utf-8"))
+            text = (known.HERE / published["study"]).read_text(encoding="utf-8")
+            self.assertEqual(published["study"], f"{file.stem}.toml")
+            ends = [one[key] for one in published.get("orderings", []) for key in ("lower", "higher")]
+            for one in published.get("rates", []) + published.get("orderings", []):
+                self.assertIn(one["source"], published["sources"], file.name)
+            for one in published.get("rates", []) + [end for end in ends if "test" in end]:
+                self.assertIn(f"[tests.{one['test']}]", text, file.name)
+
+    def test_the_page_shows_every_number_and_what_failed(self):
+        result = {"date": "2026-01-01", "command": "c", "machine": {"processor": "P", "cores": 2}, "build": {"commit": None},
+                  "studies": [{"study": "a.toml", "name": "A study", "replicates": 1000, "cells": 2, "core_seconds": 1.5,
+                               "sources": {"paper": {"citation": "Somebody (2000)"}}, "notes": ["a note"],
+                               "rates": [known.compare_rate(self.CELLS, self.published(12, 0.066, source="paper"))],
+                               "orderings": []},
+                              {"study": "b.toml", "error": "it broke"}]}
+
+        page = known.markdown(result)
+
+        for part in ("A study", "Somebody (2000)", "a note", "| 0.066 | 0.0600 | -0.0060 |", "1 of 1", "failed: it broke"):
+            self.assertIn(part, page)
 
 
 class Designs(unittest.TestCase):

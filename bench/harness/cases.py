@@ -22,7 +22,8 @@ class Goal:
 @dataclass(frozen=True)
 class Case:
     """One job. `job` is that of bench_jobs (lrt: formulas are null and full; refit, fit, exact: one), "process" (the program
-    from start to end) or "threads" (an lrt by one and by two threads)."""
+    from start to end), "threads" (an lrt by one and by two threads) or "study" (`batchlmm study` from start to end; the
+    formulas are those that a peer fits to each response)."""
 
     name: str
     what: str
@@ -39,6 +40,8 @@ class Case:
     counted: tuple = (500, 2500)
     check: bool = True  # replicates beside the certified reference
     checked: int = 20_000
+    study: tuple = ()  # file in bench/studies, the grid that replaces its own
+    peer_replicates: int = 0  # that a peer does in all rounds with --full; 0: as many as its time allows
     notes: tuple = field(default=())
 
 
@@ -51,6 +54,10 @@ MAXIMAL = ("time ~ 1 + (1 + condition|subject) + (1 + condition|item)",
            "time ~ 1 + condition + (1 + condition|subject) + (1 + condition|item)")
 KB07 = ("time ~ S + P + (1|subj) + (1|item)", "time ~ S + P + L + (1|subj) + (1|item)")
 KB07_MAXIMAL = ("time ~ S*P*L + (S*P*L|subj) + (S*P*L|item)",)
+SUBJECT_ITEM_TERMS = ("(1 + c | subject) + (1 + c | item)", "(1 + c || subject) + (1 + c || item)",
+                      "(1 + c || subject) + (1 | item)", "(1 | subject) + (1 + c || item)", "(1 | subject) + (1 | item)")
+MATUSCHEK = tuple(f"y ~ {fixed} + {terms}" for fixed in ("c", "1") for terms in SUBJECT_ITEM_TERMS)
+POWER_CURVE = ("Reaction ~ Days + (Days | Subject)", "Reaction ~ 1 + (Days | Subject)")
 INSTEVAL = ("y ~ service + (1|s) + (1|d) + (1|dept:service)",)
 
 CASES = (
@@ -91,6 +98,18 @@ CASES = (
     Case("exact-unbalanced", "sleepstudy with 10 % of the rows missing, exact RLRT of subjects' intercepts", "exact",
          "sleepstudy_missing", ("Reaction ~ Days + (1|Subject)",), (Goal("rate", 5e6),), ("rlrsim",), factors="Subject",
          counted=(16_000, 80_000), check=False),
+    Case("study-matuschek", "Matuschek's study, 50 x 20 and slopes of 40: five models and their nulls", "study",
+         "matuschek", MATUSCHEK, (Goal("ratio", 1000, "matuschek"),), ("matuschek",), counted=(), check=False,
+         study=("matuschek2017.toml", """[grid]
+"design.units" = [{ subject = 50, item = 20 }]
+"truth.beta.c" = [25]
+"truth.random.subject.sd.c, truth.random.item.sd.c" = [40]
+"""), peer_replicates=100),
+    Case("study-power-curve", "power curve along subjects of a balanced random-slope design", "study", "sleepstudy",
+         POWER_CURVE, (Goal("ratio", 5000, "simr"),), ("simr",), factors="Subject", counted=(), check=False,
+         study=("examples/table.toml", """[grid]
+"design.extend.to" = [6, 12, 18, 24]
+"""), peer_replicates=400),
     Case("threads", "politeness, LRT, two threads on two cores", "threads", "politeness", POLITENESS,
          (Goal("threads", 1.9),), threads=2, counted=(), check=False),
     Case("first-fit", "first result of `fit` on politeness, whole process", "process", "politeness",

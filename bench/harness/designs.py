@@ -70,6 +70,21 @@ def subjects_items():
     return _write("subjects_items", ["subject", "item", "condition", "time"], rows)
 
 
+def matuschek():
+    """Matuschek et al. (2017): 50 subjects x 20 items x 2 conditions, random slopes of 40; studies/matuschek2017.toml."""
+    draw = random.Random(5)
+
+    def effects():
+        first, second = draw.gauss(0, 1), draw.gauss(0, 1)
+        return 100 * first, 40 * (0.6 * first + 0.8 * second)
+
+    subjects, items = [effects() for _ in range(50)], [effects() for _ in range(20)]
+    rows = [(f"s{s + 1:02}", f"i{i + 1:02}", c,
+             f"{2000 + 25 * c + a0 + a1 * c + b0 + b1 * c + draw.gauss(0, 300):.3f}")
+            for s, (a0, a1) in enumerate(subjects) for i, (b0, b1) in enumerate(items) for c in (-0.5, 0.5)]
+    return _write("matuschek", ["subject", "item", "c", "y"], rows)
+
+
 def machines():
     """The layout of the machines data (Milliken and Johnson 1984): six workers, three machines, three runs of each."""
     draw = random.Random(3)
@@ -192,6 +207,7 @@ MAKERS = {
     "kb07": kb07,
     "kb07_missing": kb07_missing,
     "insteval": insteval,
+    "matuschek": matuschek,
 }
 
 
@@ -204,7 +220,7 @@ def facts(name, path):
     """What a result says about its table."""
     simulated = ((name.startswith("kb07") and not (SHARED / "data" / "kb07.csv").exists())
                  or (name == "insteval" and not (SHARED / "reference" / "insteval.csv").exists())
-                 or name in ("subjects_items", "machines"))
+                 or name in ("subjects_items", "machines", "matuschek"))
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         for block in iter(lambda: file.read(1 << 16), b""):

@@ -7,7 +7,7 @@ import subprocess
 import time
 from dataclasses import dataclass
 
-from . import designs, instructions
+from . import designs, instructions, studies
 from .processes import ONE_THREAD, ROOT, BenchmarkError, Worker, on_core, readable, run
 from .rounds import alternate, calibrate, count_for, rate, rates, ratios, spread
 
@@ -20,9 +20,12 @@ PEER_PACKAGES = {
     "lme4_process": ("lme4",),
     "nlme_simulate": ("nlme",),
     "rlrsim": ("lme4", "RLRsim"),
+    "matuschek": ("lme4",),
+    "simr": ("lme4",),
 }
 # lme4 stops up to 2e-4 above the optimum (1e-3 where it gives up early): further apart, it is another test.
 SAME_TEST = 1e-2
+STUDY_ORDERS = 5  # of the seconds of other jobs
 
 
 @dataclass
@@ -112,6 +115,8 @@ def measure(bench, case, ceiling):
     }
     if case.job == "process":
         _process(bench, case, path, result)
+    elif case.job == "study":
+        _study(bench, case, path, result)
     else:
         _engine(bench, case, path, result, ceiling)
     judge(case, result)
@@ -192,12 +197,15 @@ def _rounds(bench, case, path, result, ours):
         result["seconds"] = spread(fits)
 
 
-def _peer_turn(effort, worker, calibration, each):
+def _peer_turn(effort, worker, calibration, each, replicates=0):
     """A peer's turn: as many replicates as take the effort's seconds, in no more rounds than its total allows.
 
-    Where one replicate alone fills the total, the one of the calibration is its only round.
+    Where one replicate alone fills the total, the one of the calibration is its only round. With --full a case may say how
+    many `replicates` all rounds have.
     """
     size = count_for(effort.peer_seconds, 1 / each)
+    if replicates and effort.name == "full":
+        size = -(-replicates // effort.rounds)
     allowed = int(effort.peer_total / (size * each))
 
     def turn(number):
@@ -344,6 +352,39 @@ def _process(bench, case, path, result):
     result["seconds"] = spread([s for one in result["rounds"] for s in one["batchlmm"]["all_seconds"]])
     result["memory"] = {"peak_kb": result["rounds"][-1]["batchlmm"]["memory"]["peak_kb"]}
     note(f"{1e3 * result['seconds']['median']:.1f} ms (median)")
+
+
+# ----------------------------------------------------------------------------------------------------------- studies
+def _study(bench, case, path, result):
+    """`batchlmm study` from start to end on one core, beside peers that simulate, fit and test the same cells."""
+    effort = bench.effort
+    ours = studies.Study(bench, case)
+    # A start costs what some hundred replicates do: orders are long, and their length is that of the work alone.
+    speed = calibrate(lambda n: ours.order(n, 1), 256, effort.seconds)
+    count = max(1, count_for(STUDY_ORDERS * effort.seconds, speed["count"] / speed["shard_seconds"]) // speed["cells"])
+    kept = []
+    turns = {"batchlmm": lambda number: ours.order(count, number, kept if number == 1 else None)}
+    workers = []
+    try:
+        for name, worker, first_answer, seconds in _peers(bench, case, path, result, {}):
+            workers.append(worker)
+            turns[name] = _peer_turn(effort, worker, first_answer, seconds, case.peer_replicates)
+        result["rounds"] = _alternate_safely(effort.rounds, turns, result)
+    finally:
+        for worker in workers:
+            worker.close()
+    result["command"] = ours.command
+    names = [name for name in turns if name in result["rounds"][0]]
+    result["rates"] = {name: rates(result["rounds"], name) for name in names}
+    result["ratios"] = {name: ratios(result["rounds"], "batchlmm", name) for name in names if name != "batchlmm"}
+    result["memory"] = {"peak_kb": result["rounds"][-1]["batchlmm"]["memory"]["peak_kb"]}
+    if kept:
+        for name in result["ratios"]:
+            _part(result, f"{name}_rates", lambda n=name: studies.same_rates(kept, result["rounds"], n))
+    else:
+        _skip(result, "rates", "no Python with pyarrow to read them")
+    note(", ".join(f"{name} {result['rates'][name]['median']:,.4g}/s" for name in names)
+         + f", {result['rounds'][0]['batchlmm']['count']:,} replicates an order")
 
 
 # ------------------------------------------------------------------------------------------------------------- goals

@@ -8,7 +8,8 @@
 #   packages          the packages that it attaches
 #   prepare(...)      fits what is needed once; given the formulas and the rows; returns a list with `statistic` (of a
 #                     test) or `criterion` (of one model), to see that both programs do the same
-#   perform(n, seed)  n replicates (or fits); returns how many there were
+#   perform(n, seed)  n replicates (or fits); returns how many there were, or a list with `count` and what else is to be
+#                     said of them
 #
 # Prints a line of JSON about itself; then for each line "N SEED" of standard input the count, wall-clock and CPU
 # seconds.
@@ -39,6 +40,6 @@ input <- file("stdin", "r")
 while (length(line <- readLines(input, n = 1))) {
   order <- as.numeric(strsplit(line, " ")[[1]])
   time <- system.time(count <- suppressWarnings(suppressMessages(perform(order[1], order[2]))))
-  say(list(count = count, seed = order[2], seconds = time[["elapsed"]],
-           cpu_seconds = time[["user.self"]] + time[["sys.self"]]))
+  say(c(if (is.list(count)) count else list(count = count),
+        list(seed = order[2], seconds = time[["elapsed"]], cpu_seconds = time[["user.self"]] + time[["sys.self"]])))
 }
