@@ -189,6 +189,25 @@ TEST(StudyFile, FaultsHaveLineAndColumn) {
             "s.toml:53:1: 'design.unit.subject' is no value of the study that a grid can change");
 }
 
+TEST(StudyFile, AMisspeltKeyThatIsNeededIsNotToldAsALackingOne) {
+  EXPECT_EQ(fault(with("replicates = 100", "replicats = 100")),
+            "s.toml:4:1: unknown key 'study.replicats'; did you mean 'replicates'? (known: alpha, "
+            "common_random_numbers, level, name, precision, replicates, seed, target_power)");
+  const auto starts = [](const std::string& text, const std::string& start) {
+    EXPECT_TRUE(text.starts_with(start)) << text;
+  };
+  starts(fault(with("kind = \"crossed\"", "knd = \"crossed\"")),
+         "s.toml:8:1: unknown key 'design.knd'; did you mean 'kind'? (known: ");
+  starts(fault(with("levels = [", "levles = [")),
+         "s.toml:11:1: unknown key 'design.factors.condition.levles'; did you mean 'levels'? (known: ");
+  starts(fault(with("\nformula = ", "\nformul = ")),
+         "s.toml:16:1: unknown key 'truth.formul'; did you mean 'formula'? (known: ");
+  starts(fault(with("sigma = 2", "sgma = 2")), "s.toml:17:1: unknown key 'truth.sgma'; did you mean 'sigma'?");
+  starts(fault(with("[truth]", "[thruth]")), "s.toml:15:2: unknown key 'thruth'; did you mean 'truth'? (known: ");
+  starts(fault(with("null = \"null\"\nfull", "nul = \"null\"\nfull")),
+         "s.toml:45:1: unknown key 'tests.lrt.nul'; did you mean 'null'? (known: ");
+}
+
 TEST(StudyFile, ImpossibleCorrelationsAreRefused) {
   const std::string three = with("sd = { \"(Intercept)\" = 1, condition = { uniform = [0, 2] } }\ncorrelation = 0.3",
                                  "sd = { \"(Intercept)\" = 1, a = 1, b = 1 }\n"

@@ -54,9 +54,13 @@ void TemporaryFile::write(std::string_view text) {
 
 int TemporaryFile::release() { return std::exchange(fd_, -1); }
 
-void TemporaryFile::commit() {
+void TemporaryFile::finish() {
   // Some file systems report a full disk only when the file is closed.
   if (fd_ >= 0 && ::close(std::exchange(fd_, -1)) != 0) cannot_write(target_, system_reason(errno));
+}
+
+void TemporaryFile::commit() {
+  finish();
   if (::rename(name_.c_str(), resolved_.c_str()) != 0) cannot_write(target_, system_reason(errno));
   committed_ = true;
 }

@@ -24,7 +24,10 @@ public:
   /// Hands the descriptor over: whoever gets it closes it.
   [[nodiscard]] int release();
 
-  /// Closes the file where that was not handed over, and puts it in its place. @throws OutputError
+  /// Closes the file where that was not handed over: after it `commit` only renames. @throws OutputError
+  void finish();
+
+  /// `finish`, and puts the file in its place. @throws OutputError
   void commit();
 
 private:

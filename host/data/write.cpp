@@ -203,13 +203,19 @@ public:
     }
   }
 
-  void close() {
-    if (file_ == nullptr) return;
+  void finish() {
+    if (finished_) return;
     if (sink_ == nullptr) throw std::invalid_argument("TableWriter: close after an error");
     if (gathered_ > 0) write_group();
     guarded([&] { return sink_->finish(); });
     check(out_->Close());
     sink_.reset();
+    finished_ = true;
+  }
+
+  void close() {
+    if (file_ == nullptr) return;
+    finish();
     file_->commit();
     file_.reset();
   }
@@ -251,6 +257,7 @@ private:
   std::unique_ptr<GroupSink> sink_;  // null once closed or failed
   std::vector<std::unique_ptr<arrow::ArrayBuilder>> builders_;
   std::int64_t gathered_ = 0;  // rows in the builders
+  bool finished_ = false;
 };
 
 static_assert(static_cast<std::size_t>(OutputType::int64) == 0 && static_cast<std::size_t>(OutputType::float64) == 1 &&
@@ -264,6 +271,7 @@ TableWriter& TableWriter::operator=(TableWriter&&) noexcept = default;
 TableWriter::~TableWriter() = default;
 
 void TableWriter::append(std::span<const OutputValues> values) { impl_->append(values); }
+void TableWriter::finish() { impl_->finish(); }
 void TableWriter::close() { impl_->close(); }
 
 void write_table(const std::string& path, const Table& table) {

@@ -56,7 +56,11 @@ public:
   /// @throws std::invalid_argument for a wrong number of columns, type or length
   void append(std::span<const OutputValues> values);
 
-  /// Writes what is left and puts the file in its place. A second call does nothing.
+  /// Writes what is left: after it `close` only renames. A second call does nothing.
+  /// @throws OutputError
+  void finish();
+
+  /// `finish`, and puts the file in its place. A second call does nothing.
   /// @throws OutputError
   void close();
 

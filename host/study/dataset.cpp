@@ -122,6 +122,7 @@ void CellWriter::add(const CellResult& cell) {
   impl_->writer.append(out);
 }
 
+void CellWriter::finish() { impl_->writer.finish(); }
 void CellWriter::close() { impl_->writer.close(); }
 
 }  // namespace batchlmm::study

@@ -38,6 +38,8 @@ public:
   CellWriter(const std::string& path, const StudyFile& study);
   ~CellWriter();
   void add(const CellResult& cell);
+  /// Writes what is left; `close` then only renames. @throws OutputError
+  void finish();
   void close();
 
 private:

@@ -4,18 +4,22 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstring>
 #include <exception>
 #include <filesystem>
+#include <fstream>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <sstream>
 #include <thread>
+#include <utility>
 
 #include "batchlmm/error.hpp"
 #include "batchlmm/version.hpp"
 #include "host/batch/backend.hpp"
+#include "host/data/one_line.hpp"
 #include "host/data/temporary_file.hpp"
 #include "host/data/write.hpp"
 #include "host/study/cell.hpp"
@@ -38,29 +42,89 @@ void make_folder(const fs::path& path) {
   if (error) cannot_write(path.string(), error.message());
 }
 
-/// The folder's study.toml, put there where there is none.
-/// @throws InputError where there is another one
-void claim_folder(const fs::path& out, const StudyFile& study) {
-  make_folder(out);
-  const fs::path copy = out / "study.toml";
-  if (!fs::exists(copy)) {
-    // Something else's files must not be mixed up with a study's; another part of this one may be starting just now.
-    std::error_code error;
-    for (const fs::directory_entry& entry : fs::directory_iterator(out, error)) {
-      const std::string name = entry.path().filename().string();
-      if (name.find("study.toml") == std::string::npos && name != "shards" && name != "replicates")
-        throw InputError(fmt::format("--out {}: expected an empty folder or one of this study, found '{}' in it",
-                                     out.string(), name));
-    }
-    write_text_file(copy.string(), study.text());
-  } else if (StudyFile::read(copy.string()).text() != study.text()) {
-    throw InputError(
-        fmt::format("--out {}: expected results of this study, found those of another: its study.toml "
-                    "differs from the study file",
-                    out.string()));
-  }
-  make_folder(out / "shards");
+bool is_there(const fs::path& path) {
+  std::error_code error;
+  return fs::exists(path, error);
 }
+
+/// "line 4 is 'seed = 1' there, 'seed = 2' here"
+std::string first_difference(std::istringstream there, std::istringstream here) {
+  constexpr std::size_t most_shown = 80;
+  for (int line = 1;; ++line) {
+    std::string a, b;
+    const bool has_a = static_cast<bool>(std::getline(there, a)), has_b = static_cast<bool>(std::getline(here, b));
+    if (has_a && has_b && a == b) continue;
+    if (!has_a && !has_b) return "they end in different line breaks";
+    const auto shown = [](bool has, const std::string& text) {
+      return has ? "'" + detail::one_line(text, most_shown) + "'" : std::string("not");
+    };
+    return fmt::format("line {} is {} there, {} here", line, shown(has_a, a), shown(has_b, b));
+  }
+}
+
+/// @return whether the folder has this study's study.toml
+/// @throws InputError where it has another one, or something else's files
+bool check_folder(const fs::path& out, const StudyFile& study) {
+  const fs::path copy = out / "study.toml";
+  if (is_there(copy)) {
+    const std::string there = content_of(copy.string());
+    if (there != study.text())
+      throw InputError(
+          fmt::format("--out {}: expected results of this study, found those of another: its study.toml "
+                      "differs from the study file: {}",
+                      out.string(), first_difference(std::istringstream(there), std::istringstream(study.text()))));
+    return true;
+  }
+  // Something else's files must not be mixed up with a study's; another part of this one may be starting just now.
+  std::error_code error;
+  for (fs::directory_iterator entry(out, error), end; !error && entry != end; entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
+    const bool begun = name.starts_with('.') && name.find(".part") != std::string::npos;
+    if (!begun && name != "study.toml" && name != "shards" && name != "replicates")
+      throw InputError(
+          fmt::format("--out {}: expected an empty folder or one of this study, found '{}' in it", out.string(), name));
+  }
+  return false;
+}
+
+/// Makes the folder where it is missing, with study.toml in it. That nothing can be written there is told before any
+/// work.
+void claim_folder(const fs::path& out, const StudyFile& study, bool keep) {
+  const bool known = check_folder(out, study);
+  make_folder(out);
+  make_folder(out / "shards");
+  if (keep) make_folder(out / "replicates");
+  if (!known) write_text_file((out / "study.toml").string(), study.text());
+  for (const char* name : {"cells.parquet", "report.html", "manifest.json", "shards/probe"})
+    const TemporaryFile probe((out / name).string());
+  if (keep) const TemporaryFile probe((out / "replicates" / "probe").string());
+}
+
+/// What a merge has made, removed again unless `keep` is called.
+class Made {
+public:
+  Made() = default;
+  Made(const Made&) = delete;
+  Made& operator=(const Made&) = delete;
+  ~Made() {
+    std::error_code ignored;
+    for (; !paths_.empty(); paths_.pop_back()) fs::remove(paths_.back(), ignored);
+  }
+  void add(fs::path path) { paths_.push_back(std::move(path)); }
+  /// Makes a folder, and those that it is in.
+  void folder(const fs::path& path) {
+    std::vector<fs::path> missing;
+    for (fs::path at = path; !at.empty() && !is_there(at); at = at.parent_path()) missing.push_back(at);
+    for (; !missing.empty(); missing.pop_back()) {
+      make_folder(missing.back());
+      add(missing.back());
+    }
+  }
+  void keep() { paths_.clear(); }
+
+private:
+  std::vector<fs::path> paths_;
+};
 
 /// One number of every replicate, long: a column for what it is of.
 class ReplicateWriter {
@@ -109,19 +173,37 @@ private:
 
 std::string part_name(std::uint64_t shard) { return fmt::format("part-{:07}.parquet", shard); }
 
+/// Of a file that a power failure has torn the end is missing.
+bool is_whole_part(const fs::path& path) {
+  constexpr std::string_view mark = "PAR1";
+  std::ifstream file(path, std::ios::binary | std::ios::ate);
+  if (!file || file.tellg() < static_cast<std::streamoff>(2 * mark.size())) return false;
+  file.seekg(-static_cast<std::streamoff>(mark.size()), std::ios::end);
+  std::string end(mark.size(), '\0');
+  return static_cast<bool>(file.read(end.data(), static_cast<std::streamsize>(end.size()))) && end == mark;
+}
+
 /// Looks for shards in several folders.
 class Shards {
 public:
-  Shards(std::vector<std::string> folders, std::uint64_t study) : folders_(std::move(folders)), study_(study) {}
+  Shards(std::vector<std::string> folders, StudyIdentity study)
+      : folders_(std::move(folders)), study_(std::move(study)) {}
+  [[nodiscard]] const StudyIdentity& study() const { return study_; }
   [[nodiscard]] std::optional<ShardResult> read(std::uint64_t shard) const {
     for (const std::string& folder : folders_)
       if (auto found = read_shard((fs::path(folder) / "shards").string(), shard, study_)) return found;
     return {};
   }
+  /// Where there is a shard's part of the kept replicates; empty: nowhere.
+  [[nodiscard]] fs::path part(std::uint64_t shard) const {
+    for (const std::string& folder : folders_)
+      if (fs::path path = fs::path(folder) / "replicates" / part_name(shard); is_whole_part(path)) return path;
+    return {};
+  }
 
 private:
   std::vector<std::string> folders_;
-  std::uint64_t study_;
+  StudyIdentity study_;
 };
 
 /// "3, 5 to 9"
@@ -140,9 +222,45 @@ std::string ranges(const std::vector<std::uint64_t>& numbers) {
   return out;
 }
 
-/// Makes cells.parquet and manifest.json. @return shards that are needed and missing; nothing is written then
+/// Copies the kept replicates of a study's shards, where they were kept.
+/// @throws InputError naming those that are missing where there are others
+void copy_parts(const ShardPlan& plan, const Shards& shards, const fs::path& out, Made& made) {
+  std::vector<std::uint64_t> missing;
+  std::vector<std::pair<std::uint64_t, fs::path>> found;
+  for (std::uint64_t k = 0; k < plan.shards(); ++k)
+    if (fs::path part = shards.part(k); !part.empty())
+      found.emplace_back(k, std::move(part));
+    else if (shards.read(k))
+      missing.push_back(k);
+  if (found.empty()) return;
+  if (!missing.empty())
+    throw InputError(fmt::format("expected the kept replicates of all shards or of none, found {} missing: {}",
+                                 missing.size(), ranges(missing)));
+  made.folder(out / "replicates");
+  for (const auto& [k, from] : found) {
+    const fs::path to = out / "replicates" / part_name(k);
+    std::error_code error;
+    if (is_there(to)) {
+      if (fs::equivalent(from, to, error)) continue;
+    } else {
+      made.add(to);
+    }
+    std::ifstream file(from, std::ios::binary);
+    TemporaryFile copy(to.string());
+    std::string buffer(std::size_t{1} << 20U, '\0');
+    while (file.read(buffer.data(), static_cast<std::streamsize>(buffer.size())) || file.gcount() > 0)
+      copy.write(std::string_view(buffer).substr(0, static_cast<std::size_t>(file.gcount())));
+    if (file.bad()) throw DataError("cannot read " + from.string());
+    copy.commit();
+  }
+}
+
+/// Makes cells.parquet, report.html, manifest.json and, for a merge, study.toml and replicates: all are written before
+/// the first is put in its place.
+/// @param made  of a merge: takes what was not there before
+/// @return shards that are needed and missing; nothing is written then
 std::vector<std::uint64_t> make_dataset(const StudyFile& study, const ShardPlan& plan, const Shards& shards,
-                                        const fs::path& out, std::uint64_t hash) {
+                                        const fs::path& out, Made* made = nullptr) {
   const double precision = study.specification(0).precision;
   std::vector<std::uint64_t> missing;
   CellWriter writer((out / "cells.parquet").string(), study);
@@ -167,7 +285,8 @@ std::vector<std::uint64_t> make_dataset(const StudyFile& study, const ShardPlan&
   };
   for (std::uint64_t k = 0; k < plan.shards(); ++k) {
     const std::vector<Piece> pieces = plan.pieces(k);
-    const std::optional<ShardResult> shard = shards.read(k);
+    std::optional<ShardResult> shard = shards.read(k);
+    if (shard && shard->pieces.size() != pieces.size()) shard.reset();
     if (shard) seconds += shard->seconds;
     for (std::size_t i = 0; i < pieces.size(); ++i) {
       if (pieces[i].cell != open) {
@@ -179,32 +298,41 @@ std::vector<std::uint64_t> make_dataset(const StudyFile& study, const ShardPlan&
         if (missing.empty() || missing.back() != k) missing.push_back(k);
         continue;
       }
-      const PieceResult* found = nullptr;
-      for (const PieceResult& piece : shard->pieces)
-        if (piece.piece.cell == pieces[i].cell) found = &piece;
-      if (found == nullptr) {
-        if (missing.empty() || missing.back() != k) missing.push_back(k);
-        continue;
-      }
-      done = add_piece(cell, *found, precision);
+      done = add_piece(cell, shard->pieces[i], precision);
     }
   }
   finish_cell();
   if (!missing.empty()) return missing;
-  writer.close();
+  if (made != nullptr) copy_parts(plan, shards, out, *made);
+  writer.finish();
   const ReportFacts facts{fmt::format("batchlmm {}", version()), study.cells(), used};
-  write_text_file((out / "report.html").string(), report_html(study, facts, page));
   manifest["program"] = fmt::format("batchlmm {}", version());
   manifest["name"] = study.specification(0).name;
   manifest["seed"] = study.specification(0).seed;
-  manifest["study_hash"] = fmt::format("{:016x}", hash);
+  manifest["study_hash"] = fmt::format("{:016x}", shards.study().hash());
   manifest["cells"] = study.cells();
   manifest["replicates"] = {{"asked", plan.replicates()}, {"used", used}};
   manifest["cells_ended_by_precision"] = stopped;
   manifest["shards"] = plan.shards();
   // What depends on the machine stands alone: all else has the same bytes whoever ran the study.
   manifest["timings"] = {{"shard_seconds", seconds}};
-  write_text_file((out / "manifest.json").string(), manifest.dump(2) + "\n");
+  const auto written = [&](const char* name, std::string_view text) {
+    auto file = std::make_unique<TemporaryFile>((out / name).string());
+    file->write(text);
+    file->finish();
+    return file;
+  };
+  const auto copy = made != nullptr ? written("study.toml", study.text()) : nullptr;
+  const auto report = written("report.html", report_html(study, facts, page));
+  const auto said = written("manifest.json", manifest.dump(2) + "\n");
+  if (made != nullptr)
+    for (const char* name : {"study.toml", "cells.parquet", "report.html", "manifest.json"})
+      if (!is_there(out / name)) made->add(out / name);
+  // Without study.toml a folder is none of a study; with manifest.json all is there.
+  if (copy) copy->commit();
+  writer.close();
+  report->commit();
+  said->commit();
   return {};
 }
 
@@ -270,13 +398,13 @@ private:
 };
 
 /// Runs one shard and leaves its files.
-ShardResult run_shard(const ShardPlan& plan, std::uint64_t k, std::uint64_t hash, const fs::path& out, bool keep_all,
-                      int threads, CellMaker& cells) {
+ShardResult run_shard(const ShardPlan& plan, std::uint64_t k, const StudyIdentity& study, const fs::path& out,
+                      bool keep_all, int threads, CellMaker& cells) {
   const auto start = Clock::now();
   std::optional<ReplicateWriter> writer;
   if (keep_all) writer.emplace((out / "replicates" / part_name(k)).string());
   ShardResult shard;
-  shard.study = hash;
+  shard.study = study;
   shard.shard = k;
   for (const Piece& piece : plan.pieces(k)) {
     Cell& cell = cells.take(piece.cell);
@@ -298,13 +426,12 @@ ShardResult run_shard(const ShardPlan& plan, std::uint64_t k, std::uint64_t hash
 RunOutcome run_study(const StudyFile& study, const RunOptions& options) {
   const auto start = Clock::now();
   const ShardPlan plan(study);
-  const std::uint64_t hash = study_hash(study, options.folder);
+  const StudyIdentity identity = study_identity(study, options.folder);
   const fs::path out(options.out);
   // A fault in the first cell is told before anything is written.
   CellMaker first_maker(study, options.folder);
   first_maker.take(0);
-  claim_folder(out, study);
-  if (options.keep) make_folder(out / "replicates");
+  claim_folder(out, study, options.keep);
 
   RunOutcome outcome;
   outcome.shards = plan.shards();
@@ -335,9 +462,9 @@ RunOutcome run_study(const StudyFile& study, const RunOptions& options) {
         const std::vector<Piece> pieces = plan.pieces(k);
         const bool not_needed = pieces.size() == 1 && reached.is_done(pieces[0].cell);
         lock.unlock();
-        std::optional<ShardResult> shard = read_shard((out / "shards").string(), k, hash);
-        const bool found = shard && (!options.keep || fs::exists(out / "replicates" / part_name(k)));
-        if (!found && !not_needed) shard = run_shard(plan, k, hash, out, options.keep, threads_each, cells);
+        std::optional<ShardResult> shard = read_shard((out / "shards").string(), k, identity);
+        const bool found = shard && (!options.keep || is_whole_part(out / "replicates" / part_name(k)));
+        if (!found && !not_needed) shard = run_shard(plan, k, identity, out, options.keep, threads_each, cells);
         lock.lock();
         if (found || !not_needed)
           reached.add(k, *shard);
@@ -360,14 +487,18 @@ RunOutcome run_study(const StudyFile& study, const RunOptions& options) {
     });
   work(first_maker);
   for (std::thread& thread : pool) thread.join();
-  if (failure) std::rethrow_exception(failure);
-  if (options.wait) options.wait();
-  outcome.seconds = since(start);
-  if (!options.leader) return outcome;
-
-  const std::vector<std::uint64_t> missing = make_dataset(study, plan, Shards({options.out}, hash), out, hash);
-  outcome.missing = missing.size();
-  outcome.complete = missing.empty();
+  try {
+    if (failure) std::rethrow_exception(failure);
+    if (options.wait) options.wait();
+    if (options.leader) {
+      const std::vector<std::uint64_t> missing = make_dataset(study, plan, Shards({options.out}, identity), out);
+      outcome.missing = missing.size();
+      outcome.complete = missing.empty();
+    }
+  } catch (const OutputError& error) {
+    throw OutputError(std::string(error.what()) +
+                      " (shards that are written stay: the same command goes on from them)");
+  }
   outcome.seconds = since(start);
   return outcome;
 }
@@ -383,25 +514,30 @@ RunOutcome merge_studies(const std::vector<std::string>& folders, const std::str
     StudyFile one = StudyFile::read(path);
     if (study && one.text() != study->text())
       throw InputError(
-          fmt::format("{}: expected shards of the study of {}, found those of another", folder, folders[0]));
+          fmt::format("{}: expected shards of the study of {}, found those of another: of its study.toml {}", folder,
+                      folders[0], first_difference(std::istringstream(one.text()), std::istringstream(study->text()))));
     if (!study) study.emplace(std::move(one));
   }
   const ShardPlan plan(*study);
-  // The tables need not be here: the hash is what the shards say, all the same.
-  std::optional<std::uint64_t> hash;
+  // The tables need not be here: what the shards say of them must be the same.
+  std::optional<StudyIdentity> identity;
   for (const std::string& folder : folders)
-    if (const auto found = shard_hash((fs::path(folder) / "shards").string())) {
-      if (hash && *hash != *found)
-        throw InputError(
-            fmt::format("{}: expected shards of one study, found those of another table or program", folder));
-      hash = found;
+    if (const auto found = shard_identity((fs::path(folder) / "shards").string())) {
+      if (identity && *identity != *found)
+        throw InputError(fmt::format("{}: expected shards as in the folders before, found others: {}", folder,
+                                     difference(*found, *identity)));
+      identity = found;
     }
-  if (!hash) throw InputError("expected shards in the folders to merge, found none");
-  claim_folder(out, *study);
-  const std::vector<std::uint64_t> missing = make_dataset(*study, plan, Shards(folders, *hash), out, *hash);
+  if (!identity) throw InputError("expected shards in the folders to merge, found none");
+  check_folder(out, *study);
+  Made made;
+  made.folder(out);
+  const Shards shards(folders, *identity);
+  const std::vector<std::uint64_t> missing = make_dataset(*study, plan, shards, out, &made);
   if (!missing.empty())
     throw InputError(
         fmt::format("expected all of {} shards, found {} missing: {}", plan.shards(), missing.size(), ranges(missing)));
+  made.keep();
   RunOutcome outcome;
   outcome.shards = outcome.found = plan.shards();
   outcome.complete = true;

@@ -2,15 +2,11 @@
 
 #include <fmt/format.h>
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <bit>
-#include <cerrno>
-#include <cstdio>
-#include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <map>
 #include <set>
 #include <sstream>
@@ -27,7 +23,7 @@ namespace fs = std::filesystem;
 /// So many shards at most, and so many replicates in one at least: enough of them to share among many processes, few
 /// enough that their files are no burden.
 constexpr std::uint64_t most_shards = 4096, fewest_replicates = 64;
-constexpr std::string_view magic = "batchlmm shard 1\n";
+constexpr std::string_view magic = "batchlmm shard 2\n";
 
 std::uint64_t fnv(std::uint64_t hash, std::string_view bytes) {
   for (const char c : bytes) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001B3ULL;
@@ -78,12 +74,43 @@ private:
   std::string_view bytes_;
 };
 
+void write_identity(Bytes& bytes, const StudyIdentity& identity) {
+  bytes.text(identity.program);
+  bytes.whole(identity.file);
+  bytes.whole(identity.tables.size());
+  for (const auto& [name, hash] : identity.tables) {
+    bytes.text(name);
+    bytes.whole(hash);
+  }
+}
+StudyIdentity read_identity(Reader& reader) {
+  StudyIdentity out;
+  out.program = reader.text();
+  out.file = reader.whole();
+  out.tables.resize(reader.count(16));
+  for (auto& [name, hash] : out.tables) {
+    name = reader.text();
+    hash = reader.whole();
+  }
+  return out;
+}
+
+/// What stands between a shard's first line and its sum; none where the file is torn or of another kind.
+std::optional<std::string_view> body_of(std::string_view text) {
+  if (text.size() < magic.size() + 8 || !text.starts_with(magic)) return {};
+  const std::string_view body = text.substr(0, text.size() - 8);
+  if (Reader(text.substr(body.size())).whole() != fnv(fnv_start, body)) return {};
+  return body.substr(magic.size());
+}
+
 }  // namespace
 
 ShardPlan::ShardPlan(const StudyFile& study) : cells_(study.cells()) {
   each_ = study.specification(0).replicates;
   const auto& keys = study.grid_keys();
-  if (std::find(keys.begin(), keys.end(), "study.replicates") != keys.end()) {
+  // Also among paths that have the same value: "study.replicates,design.units.subject".
+  if (std::any_of(keys.begin(), keys.end(),
+                  [](const std::string& key) { return key.find("study.replicates") != std::string::npos; })) {
     begin_.push_back(0);
     for (std::uint64_t cell = 0; cell < cells_; ++cell) {
       std::uint64_t count = each_;
@@ -125,14 +152,27 @@ std::vector<Piece> ShardPlan::pieces(std::uint64_t shard) const {
   return out;
 }
 
-std::uint64_t study_hash(const StudyFile& study, const std::string& folder) {
-  std::uint64_t hash = fnv(fnv_start, version());
-  hash = fnv(hash, study.text());
+std::string content_of(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::ostringstream bytes;
+  bytes << file.rdbuf();
+  return std::move(bytes).str();
+}
+
+std::uint64_t StudyIdentity::hash() const {
+  Bytes bytes;
+  write_identity(bytes, *this);
+  return fnv(fnv_start, bytes.text_);
+}
+
+StudyIdentity study_identity(const StudyFile& study, const std::string& folder) {
+  StudyIdentity out{std::string(version()), fnv(fnv_start, study.text()), {}};
   // Tables that are named anywhere in the grid.
   std::set<std::string> tables;
   const auto& keys = study.grid_keys();
   const bool several = std::any_of(keys.begin(), keys.end(), [](const std::string& key) {
-    return key.ends_with(".data") || key == "design.kind" || key == "design" || key.starts_with("truth.from_fit");
+    return key.find("data") != std::string::npos || key.find("design.kind") != std::string::npos || key == "design" ||
+           key.find("truth.from_fit") != std::string::npos;
   });
   for (std::uint64_t cell = 0; cell < (several ? study.cells() : 1); ++cell) {
     const Specification one = study.specification(cell);
@@ -141,12 +181,20 @@ std::uint64_t study_hash(const StudyFile& study, const std::string& folder) {
   }
   for (const std::string& table : tables) {
     const fs::path path(table);
-    std::ifstream file(path.is_absolute() || folder.empty() ? path : fs::path(folder) / path, std::ios::binary);
-    std::ostringstream bytes;
-    bytes << file.rdbuf();
-    hash = fnv(fnv(hash, table), bytes.str());
+    out.tables.emplace_back(table,
+                            fnv(fnv_start, content_of((path.is_absolute() ? path : fs::path(folder) / path).string())));
   }
-  return hash;
+  return out;
+}
+
+std::string difference(const StudyIdentity& other, const StudyIdentity& here) {
+  if (other.program != here.program)
+    return fmt::format("it was made by batchlmm {}, this is {}", other.program, here.program);
+  if (other.file != here.file) return "the study file was another";
+  for (const auto& table : here.tables)
+    if (std::find(other.tables.begin(), other.tables.end(), table) == other.tables.end())
+      return fmt::format("the table '{}' has changed since", table.first);
+  return "it read other tables";
 }
 
 std::string shard_name(std::uint64_t shard) { return fmt::format("shard-{:07}.bin", shard); }
@@ -154,7 +202,7 @@ std::string shard_name(std::uint64_t shard) { return fmt::format("shard-{:07}.bi
 void write_shard(const std::string& folder, const ShardResult& result) {
   Bytes bytes;
   bytes.text_ = magic;
-  bytes.whole(result.study);
+  write_identity(bytes, result.study);
   bytes.whole(result.shard);
   bytes.number(result.seconds);
   // Names are the same for most pieces: written once.
@@ -186,43 +234,23 @@ void write_shard(const std::string& folder, const ShardResult& result) {
   bytes.whole(fnv(fnv_start, bytes.text_));
   // Renamed, but not forced to the disk: of many small files that would take most of the time, and a file that a power
   // failure has torn is known by its sum.
-  const fs::path path = fs::path(folder) / shard_name(result.shard);
-  const std::string temporary = fmt::format("{}.{}", path.string(), ::getpid());
-  {
-    std::ofstream file(temporary, std::ios::binary);
-    file << bytes.text_;
-    file.close();
-    if (!file) {
-      const std::string reason = std::strerror(errno);
-      std::remove(temporary.c_str());
-      cannot_write(path.string(), reason);
-    }
-  }
-  std::error_code error;
-  fs::rename(temporary, path, error);
-  if (error) cannot_write(path.string(), error.message());
+  write_text_file((fs::path(folder) / shard_name(result.shard)).string(), bytes.text_);
 }
 
-std::optional<ShardResult> read_shard(const std::string& folder, std::uint64_t shard, std::uint64_t study) {
+std::optional<ShardResult> read_shard(const std::string& folder, std::uint64_t shard, const StudyIdentity& study) {
   const std::string path = (fs::path(folder) / shard_name(shard)).string();
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return {};
-  std::ostringstream stream;
-  stream << file.rdbuf();
-  const std::string text = stream.str();
-  if (text.size() < magic.size() + 8 || !text.starts_with(magic)) return {};
-  const std::string_view body = std::string_view(text).substr(0, text.size() - 8);
-  if (Reader(std::string_view(text).substr(text.size() - 8)).whole() != fnv(fnv_start, body)) return {};
+  const std::string text = content_of(path);
+  const std::optional<std::string_view> body = body_of(text);
+  if (!body) return {};
   try {
-    Reader reader(body.substr(magic.size()));
+    Reader reader(*body);
     ShardResult out;
-    out.study = reader.whole();
+    out.study = read_identity(reader);
     out.shard = reader.whole();
     out.seconds = reader.number();
     if (out.study != study)
-      throw InputError(path +
-                       ": expected a shard of this study, found one of another (the study file, a table or the "
-                       "program has changed since)");
+      throw InputError(fmt::format("{}: expected a shard of this study, found one of another: {}", path,
+                                   difference(out.study, study)));
     if (out.shard != shard) return {};
     std::vector<std::vector<SeriesName>> layouts(reader.count(8));
     for (auto& names : layouts) {
@@ -253,17 +281,18 @@ std::optional<ShardResult> read_shard(const std::string& folder, std::uint64_t s
   }
 }
 
-std::optional<std::uint64_t> shard_hash(const std::string& folder) {
+std::optional<StudyIdentity> shard_identity(const std::string& folder) {
   std::error_code error;
   std::vector<fs::path> files;
   for (const fs::directory_entry& entry : fs::directory_iterator(folder, error))
     if (entry.path().extension() == ".bin") files.push_back(entry.path());
   std::sort(files.begin(), files.end());
   for (const fs::path& path : files) {
-    std::ifstream file(path, std::ios::binary);
-    std::string head(magic.size() + 8, '\0');
-    if (file.read(head.data(), static_cast<std::streamsize>(head.size())) && head.starts_with(magic))
-      return Reader(std::string_view(head).substr(magic.size())).whole();
+    const std::string text = content_of(path.string());
+    if (const std::optional<std::string_view> body = body_of(text)) {
+      Reader reader(*body);
+      return read_identity(reader);
+    }
   }
   return {};
 }

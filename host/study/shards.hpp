@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "host/study/series.hpp"
@@ -41,25 +42,37 @@ struct PieceResult {
   std::vector<SeriesSums> sums;
 };
 
+/// What a study's results depend on: those of different ones are not mixed. Hashes are FNV-1a, 64 bits: they guard
+/// against slips, not against intent.
+struct StudyIdentity {
+  std::string program;                                        ///< its version
+  std::uint64_t file = 0;                                     ///< hash of the study file
+  std::vector<std::pair<std::string, std::uint64_t>> tables;  ///< that it reads, with their hashes
+  bool operator==(const StudyIdentity&) const = default;
+  [[nodiscard]] std::uint64_t hash() const;
+};
+StudyIdentity study_identity(const StudyFile& study, const std::string& folder);
+/// How another one differs from this one: "the table 'pilot.csv' was another"
+std::string difference(const StudyIdentity& other, const StudyIdentity& here);
+
 struct ShardResult {
-  std::uint64_t study = 0;  ///< study_hash
+  StudyIdentity study;
   std::uint64_t shard = 0;
   double seconds = 0;
   std::vector<PieceResult> pieces;
 };
 
-/// Of the program's version, the study file and the tables that it reads: results of different ones are not mixed.
-/// FNV-1a, 64 bits: it guards against slips, not against intent.
-std::uint64_t study_hash(const StudyFile& study, const std::string& folder);
+/// The bytes of a file; empty where it cannot be read.
+std::string content_of(const std::string& path);
 
 /// "shard-0000012.bin"
 std::string shard_name(std::uint64_t shard);
 /// Written whole or not at all. @throws OutputError
 void write_shard(const std::string& folder, const ShardResult& result);
 /// None where there is no such file, or it is damaged. @throws InputError where it is of another study
-std::optional<ShardResult> read_shard(const std::string& folder, std::uint64_t shard, std::uint64_t study);
+std::optional<ShardResult> read_shard(const std::string& folder, std::uint64_t shard, const StudyIdentity& study);
 
-/// The study_hash of the shards in a folder, read off the first; none where there are none.
-std::optional<std::uint64_t> shard_hash(const std::string& folder);
+/// The identity that the shards in a folder have, read off the first that is whole; none where there are none.
+std::optional<StudyIdentity> shard_identity(const std::string& folder);
 
 }  // namespace batchlmm::study

@@ -67,6 +67,7 @@ const std::vector<std::string> codings{"treatment", "sum", "helmert", "polynomia
 
 ExperimentalFactor factor(TomlReader reader, const std::string& name, const std::vector<std::string>& unit_names) {
   ExperimentalFactor out;
+  reader.expect({"levels", "codes", "coding", "between", "latin"});
   out.name = name;
   const toml::node& levels = reader.required("levels");
   out.levels = reader.texts(levels, "levels");
@@ -104,6 +105,7 @@ ExperimentalFactor factor(TomlReader reader, const std::string& name, const std:
 
 Covariate covariate(TomlReader reader, const std::string& name, const std::vector<std::string>& unit_names) {
   Covariate out;
+  reader.expect({"values", "normal", "uniform", "by", "anew"});
   out.name = name;
   const toml::node* values = reader.take("values");
   const toml::node* normal = reader.take("normal");
@@ -136,6 +138,7 @@ const std::vector<std::string> kinds{"crossed", "nested", "longitudinal", "split
 
 Design design(TomlReader reader) {
   Design out;
+  reader.expect({"kind", "data", "factors", "extend", "units", "covariates", "replications"});
   const toml::node& kind = reader.required("kind");
   out.kind = kinds[reader.choice(kind, "kind", kinds)];
   if (out.kind == "table") {
@@ -144,6 +147,7 @@ Design design(TomlReader reader) {
     out.place = reader.place(data);
     if (const toml::node* node = reader.take("factors")) out.factor_columns = reader.texts(*node, "factors");
     TomlReader extend = reader.table("extend");
+    extend.expect({"along", "to"});
     if (!extend.empty()) {
       out.extend_along = extend.text(extend.required("along"), "along");
       out.extend_to = extend.whole(extend.required("to"), "to", 1, most_rows);
@@ -210,6 +214,7 @@ void check_correlations(const TomlReader& reader, const TruthTerm& term, const t
 
 TruthTerm truth_term(TomlReader reader, const std::string& group) {
   TruthTerm out;
+  reader.expect({"sd", "variance", "correlation"});
   out.group = group;
   for (const char* key : {"sd", "variance"}) {
     TomlReader sd = reader.table(key);
@@ -248,7 +253,9 @@ TruthTerm truth_term(TomlReader reader, const std::string& group) {
 
 Truth truth(TomlReader reader) {
   Truth out;
+  reader.expect({"formula", "beta", "random", "sigma", "residual_variance", "from_fit"});
   TomlReader from = reader.table("from_fit");
+  from.expect({"formula", "data", "factors"});
   if (!from.empty()) {
     out.from_fit.emplace();
     out.from_fit->formula = from.text(from.required("formula"), "formula");
@@ -323,10 +330,12 @@ Law law(TomlReader& reader, std::string_view key) {
 
 Response response(TomlReader reader, const Design& design) {
   Response out;
+  reader.expect({"errors", "random_effects", "variance", "missing"});
   out.errors = law(reader, "errors");
   TomlReader effects = reader.table("random_effects");
   for (const std::string& group : effects.keys()) out.random_effects.emplace_back(group, law(effects, group));
   TomlReader variance = reader.table("variance");
+  variance.expect({"by", "ratios"});
   if (!variance.empty()) {
     out.variance_by = variance.text(variance.required("by"), "by");
     const toml::node& ratios = variance.required("ratios");
@@ -342,6 +351,7 @@ Response response(TomlReader reader, const Design& design) {
     variance.finish();
   }
   TomlReader missing = reader.table("missing");
+  missing.expect({"random", "unit", "dropout"});
   if (!missing.empty()) {
     Missingness one;
     if (const toml::node* node = missing.take("random")) {
@@ -352,8 +362,9 @@ Response response(TomlReader reader, const Design& design) {
       if (missing.take(key) != nullptr) {
         TomlReader table = missing.table(key);
         one.kind = std::string_view(key) == "unit" ? Missingness::Kind::unit : Missingness::Kind::dropout;
-        one.unit = table.text(table.required("of"), "of");
         const char* share = one.kind == Missingness::Kind::unit ? "share" : "hazard";
+        table.expect({"of", share});
+        one.unit = table.text(table.required("of"), "of");
         one.share = quantity(table, table.required(share), share, 0, 0.99);
         table.finish();
         out.missing.push_back(one);
@@ -373,6 +384,7 @@ Test test(TomlReader reader, const std::string& name, const std::vector<std::str
           const std::vector<std::string>& model_names, const std::vector<Selection>& selections) {
   Test out;
   out.name = name;
+  reader.expect({"kind", "null", "full", "inner", "model", "contrast", "factor", "subjects", "items"});
   out.place = place_of(reader.file(), reader.source());
   const toml::node& kind = reader.required("kind");
   out.kind = static_cast<Test::Kind>(reader.choice(kind, "kind", test_kinds));
@@ -421,6 +433,8 @@ Specification specification(const std::string& file, const toml::table& root, co
   TomlReader reader(file, &root, "", replacements, root.source());
   Specification out;
   TomlReader head = reader.table("study");
+  reader.expect({"study", "design", "truth", "response", "models", "selections", "tests", "grid", "cells"});
+  head.expect({"name", "seed", "replicates", "precision", "alpha", "level", "target_power", "common_random_numbers"});
   if (const toml::node* node = head.take("name")) out.name = head.text(*node, "name");
   if (const toml::node* node = head.take("seed")) out.seed = head.whole(*node, "seed", 0);
   out.replicates = head.whole(head.required("replicates"), "replicates", 1);
@@ -440,6 +454,7 @@ Specification specification(const std::string& file, const toml::table& root, co
   TomlReader models = reader.table("models");
   for (const std::string& name : models.keys()) {
     TomlReader model = models.table(name);
+    model.expect({"formula", "method"});
     const toml::node& formula = model.required("formula");
     ModelToFit one{name, model.text(formula, "formula"), model.place(formula), Method::reml};
     if (const toml::node* node = model.take("method"))
@@ -453,6 +468,7 @@ Specification specification(const std::string& file, const toml::table& root, co
   TomlReader selections = reader.table("selections");
   for (const std::string& name : selections.keys()) {
     TomlReader one = selections.table(name);
+    one.expect({"kind", "models", "alpha"});
     Selection selection;
     selection.name = name;
     selection.kind = static_cast<Selection::Kind>(one.choice(one.required("kind"), "kind", selection_kinds));

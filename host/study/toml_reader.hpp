@@ -8,6 +8,7 @@
 #include <toml++/toml.h>
 #include <algorithm>
 #include <cmath>
+#include <initializer_list>
 #include <limits>
 #include <map>
 #include <set>
@@ -160,17 +161,12 @@ public:
     return static_cast<std::size_t>(at - words.begin());
   }
 
+  /// Before keys are taken: a key that is misspelt is told as such, not as one that lacks.
+  /// @param keys  all that the table may have
+  /// @throws InputError for the first key that is none of them
+  void expect(std::initializer_list<const char*> keys) const { check_keys({keys.begin(), keys.end()}); }
   /// @throws InputError for the first key that was not taken
-  void finish() const {
-    if (table_ == nullptr) return;
-    const std::vector<std::string> known(known_.begin(), known_.end());
-    const toml::key* first = nullptr;
-    for (const auto& [key, value] : *table_)
-      if (!known_.contains(key.str()) && (first == nullptr || key.source().begin < first->source().begin)) first = &key;
-    if (first != nullptr)
-      fail(first->source(), fmt::format("unknown key '{}'{}", detail::one_line(full(first->str()), 80),
-                                        nearest_name_hint(first->str(), known, "known")));
-  }
+  void finish() const { check_keys(known_); }
 
   /// What a node is, for messages.
   static std::string found(const toml::node& node) {
@@ -183,6 +179,18 @@ public:
   }
 
 private:
+  using Keys = std::set<std::string, std::less<>>;
+
+  void check_keys(const Keys& keys) const {
+    if (table_ == nullptr) return;
+    const toml::key* first = nullptr;
+    for (const auto& [key, value] : *table_)
+      if (!keys.contains(key.str()) && (first == nullptr || key.source().begin < first->source().begin)) first = &key;
+    if (first == nullptr) return;
+    const std::vector<std::string> known(keys.begin(), keys.end());
+    fail(first->source(), fmt::format("unknown key '{}'{}", detail::one_line(full(first->str()), 80),
+                                      nearest_name_hint(first->str(), known, "known")));
+  }
   static std::string range(double least, double most) {
     if (std::isfinite(least) && std::isfinite(most)) return fmt::format(" from {} to {}", least, most);
     if (std::isfinite(least)) return fmt::format(" of at least {}", least);
@@ -195,7 +203,7 @@ private:
   std::string path_;
   const Replacements& replacements_;
   toml::source_region source_;
-  std::set<std::string, std::less<>> known_;
+  Keys known_;
 };
 
 }  // namespace batchlmm::study
