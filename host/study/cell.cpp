@@ -12,6 +12,7 @@
 #include <limits>
 #include <map>
 #include <mutex>
+#include <numeric>
 #include <optional>
 #include <thread>
 #include <tuple>
@@ -89,6 +90,25 @@ std::vector<Eigen::MatrixXd> lambdas_of(const ModelMatrices& model, const Eigen:
     out.push_back(std::move(lambda));
   }
   return out;
+}
+
+std::vector<std::size_t> all_rows(std::size_t n) {
+  std::vector<std::size_t> rows(n);
+  std::iota(rows.begin(), rows.end(), std::size_t{0});
+  return rows;
+}
+
+/// A model's matrices on covariates that were drawn anew. @return none where they leave other columns or rows than
+/// those of the design: the replicate cannot be fitted, and is counted as such
+std::optional<ModelMatrices> matrices_like(const ModelMatrices& design, const Formula& formula, const Table& table,
+                                           const ModelOptions& options) {
+  try {
+    ModelMatrices out = model_matrices(formula, table, options);
+    if (out.x_names == design.x_names && out.rows == design.rows) return out;
+  } catch (const InputError&) {
+    // An infinite logarithm, for one.
+  }
+  return {};
 }
 
 /// Of a true covariance what a model with this term estimates.
@@ -237,8 +257,12 @@ struct Cell::Impl {
       variant.y = Eigen::Map<const Eigen::VectorXd>(current->panel.data() + i * static_cast<std::size_t>(n), n);
       variant.missing = current->missing.empty() ? std::vector<std::size_t>{} : current->missing[i];
       variant.columns.clear();
-      if (!current->tables.empty())
-        exchange(*self, model_matrices(self->formula, current->tables[i], *options), variant);
+      if (current->tables.empty()) return;
+      const auto own = matrices_like(*self->matrices, self->formula, current->tables[i], *options);
+      if (own)
+        exchange(*self, *own, variant);
+      else
+        variant.missing = all_rows(static_cast<std::size_t>(n));
     });
     return entry;
   }
@@ -246,11 +270,11 @@ struct Cell::Impl {
   /// The columns in which a model on other covariates differs.
   static void exchange(const FittedModel& model, const ModelMatrices& other, DesignVariant& variant) {
     const ModelMatrices& base = *model.matrices;
-    if (other.x_names != base.x_names || other.rows != base.rows)
-      throw ModelError("covariates that were drawn anew leave other columns or rows in the model");
     const auto take = [&](const std::string& name, const Eigen::VectorXd& values, const Eigen::VectorXd& old) {
-      if (values == old || std::any_of(variant.columns.begin(), variant.columns.end(),
-                                       [&](const auto& column) { return column.name == name; }))
+      // An interaction goes with what it is made of, also where its own numbers happen to be the same.
+      const bool same = values == old && name.find(':') == std::string::npos;
+      if (same || std::any_of(variant.columns.begin(), variant.columns.end(),
+                              [&](const auto& column) { return column.name == name; }))
         return;
       variant.columns.push_back({name, values});
     };
@@ -439,8 +463,10 @@ struct Cell::Impl {
     const std::size_t n = simulator->model().rows.size();
     panel.resize(count * n);
     current.panel = panel;
-    current.missing.assign(simulator->has_missing() ? count : 0, {});
-    current.tables.assign(prepared->design.anew.empty() ? 0 : count, {});
+    const bool anew = !prepared->design.anew.empty();
+    current.missing.assign(simulator->has_missing() || anew ? count : 0, {});
+    current.tables.assign(anew ? count : 0, {});
+    const Formula truth = parse_formula(specification.truth.formula);
     in_parallel(count, threads, [&](std::uint64_t i) {
       const std::span<double> y(panel.data() + i * n, n);
       if (current.tables.empty()) {
@@ -448,9 +474,13 @@ struct Cell::Impl {
       } else {
         current.tables[i] = simulator->table();
         draw_covariates(prepared->design, seed, first + i, current.tables[i]);
-        const ModelMatrices model =
-            model_matrices(parse_formula(specification.truth.formula), current.tables[i], prepared->design.options);
-        simulator->draw(seed, first + i, y, &model);
+        const auto model = matrices_like(simulator->model(), truth, current.tables[i], prepared->design.options);
+        if (!model) {
+          std::fill(y.begin(), y.end(), 0.0);
+          current.missing[i] = all_rows(n);
+          return;
+        }
+        simulator->draw(seed, first + i, y, &*model);
       }
       if (simulator->has_missing()) current.missing[i] = simulator->missing_rows(seed, first + i);
     });
