@@ -4,8 +4,10 @@
 
 #include <cmath>
 #include <random>
+#include <vector>
 
 #include "kernels/chi_square.hpp"
+#include "kernels/cpu.hpp"
 
 namespace batchlmm::kernels {
 namespace {
@@ -108,6 +110,21 @@ TEST(ChiSquare, HasTheMomentsOfItsDegreesOfFreedom) {
     EXPECT_NEAR(log_mean / n, digamma + std::log(2.0), 4.5 * std::sqrt(4.94) / root) << degrees;
   }
   EXPECT_EQ(chi_square<double>(7, 1, 1, 0.0), 0);
+}
+
+TEST(NormalKernels, FillIsTheStreamOfOneLane) {
+  for (const std::uint64_t count : {1U, 2U, 15U, 16U, 17U, 100U}) {
+    std::vector<double> expected(count);
+    Normals<double> normals(42, 1ULL << 40U, 7);
+    for (double& z : expected) z = normals.next();
+
+    for (const CpuKernels* isa : all_cpu_kernels()) {
+      std::vector<double> filled(count);
+      isa->normals->fill(42, 1ULL << 40U, 7, count, filled.data());
+
+      EXPECT_EQ(filled, expected) << isa->name << ", " << count;
+    }
+  }
 }
 
 }  // namespace
