@@ -254,7 +254,7 @@ public:
   }
 
   [[nodiscard]] double memory(const BatchOptions& options) const {
-    const Backend backend = backend_of(options);
+    const Backend backend = place_of(options).backend;
     const int threads = backend.cuda ? kernels::cuda_slots() : thread_count(options.threads);
     double thread = 0;
     for (const auto& [design, strata] : strata_) thread = std::max(thread, strata->thread_bytes(most_a_call));
@@ -272,8 +272,8 @@ public:
     if (begin > size_ || count > size_ - begin)
       throw ModelError(fmt::format("a batch of {} items has no items {} to {}", size_, begin, begin + count - 1));
     const std::uint64_t total_end = begin + count;
-    const Backend backend = backend_of(options);
-    const int threads = backend.cuda ? kernels::cuda_slots() : thread_count(options.threads);
+    const Place place = place_of(options);
+    const int threads = place.backend.cuda ? kernels::cuda_slots() : thread_count(options.threads);
     require_memory(memory(options), fmt::format("a batch of {} fits on {} threads", count, threads));
     std::map<int, TestPlanData> plans;  // by the number of fixed effects
     if (!tests_.list.empty())
@@ -294,12 +294,25 @@ public:
       const std::uint64_t end = std::min<std::uint64_t>(total_end, first + block_length);
       fits.assign(end - first, {});
       while (range != ranges_.end() && range->first + range->count <= first) ++range;
-      fit_block(first, end, range, backend, threads, plans, fits, progress);
+      fit_block(first, end, range, place, threads, plans, fits, progress);
       collect(first, fits);
     }
   }
 
 private:
+  /// Where items go.
+  struct Place {
+    Backend backend;
+    bool strata = true;  ///< responses on designs that have strata go by them, on the CPU
+  };
+  [[nodiscard]] Place place_of(const BatchOptions& options) const {
+    // What is chosen automatically must not change what is fitted.
+    if (options.backend == BackendChoice::cuda) return {backend_of(options), false};
+    const bool all_strata = std::all_of(ranges_.begin(), ranges_.end(), [this](const Range& range) {
+      return range.shares_design() && strata_of(range.design) != nullptr;
+    });
+    return {all_strata ? Backend{} : backend_of(options), true};
+  }
   [[nodiscard]] Backend backend_of(const BatchOptions& options) const {
     double trip = 0;
     for (int l = 0; l < layouts_.lanes(); ++l) trip = std::max(trip, streaming_cost(layouts_.lanes(l).shape()).trip());
@@ -371,9 +384,9 @@ private:
     }
   };
 
-  void fit_block(std::uint64_t first, std::uint64_t end, std::vector<Range>::const_iterator range,
-                 const Backend& backend, int threads, const std::map<int, TestPlanData>& plans,
-                 std::vector<BatchFit>& fits, const std::function<void(std::uint64_t)>& progress) const {
+  void fit_block(std::uint64_t first, std::uint64_t end, std::vector<Range>::const_iterator range, const Place& place,
+                 int threads, const std::map<int, TestPlanData>& plans, std::vector<BatchFit>& fits,
+                 const std::function<void(std::uint64_t)>& progress) const {
     // Items by their lanes, those on one given design together.
     std::map<std::pair<int, int>, std::vector<ItemRef>> by_lanes;
     std::vector<ItemRef> large;
@@ -389,8 +402,8 @@ private:
     const auto add_calls = [&](int lanes, int design, const std::vector<ItemRef>& refs) {
       const std::size_t begin = items.size();
       items.insert(items.end(), refs.begin(), refs.end());
-      std::uint64_t length = call_length(layouts_.lanes(lanes).shape(), design < 0, backend);
-      if (!backend.cuda)  // few items are shared among the threads
+      std::uint64_t length = call_length(layouts_.lanes(lanes).shape(), design < 0, place.backend);
+      if (!place.backend.cuda)  // few items are shared among the threads
         length = std::min<std::uint64_t>(length, std::max<std::uint64_t>(fewest_a_call, refs.size() / (4 * threads)));
       for (std::size_t at = begin; at < items.size(); at += length)
         calls.push_back({lanes, design, at, std::min<std::size_t>(items.size(), at + length)});
@@ -402,7 +415,7 @@ private:
       int only_design = group->first.second;
       for (; group != by_lanes.end() && group->first.first == lanes; ++group) {
         // By which tier an item is fitted must not depend on the others.
-        const bool by_strata = !backend.cuda && group->first.second >= 0 && strata_of(group->first.second) != nullptr;
+        const bool by_strata = place.strata && group->first.second >= 0 && strata_of(group->first.second) != nullptr;
         if (by_strata || (group->first.second >= 0 && group->second.size() >= fewest_a_call))
           add_calls(lanes, group->first.second, group->second);
         else
@@ -422,7 +435,7 @@ private:
           const std::size_t c = next++;
           if (c >= calls.size()) return;
           const auto of_call = std::span(items).subspan(calls[c].begin, calls[c].end - calls[c].begin);
-          fit_call(calls[c], of_call, backend, plans, worker, fits);
+          fit_call(calls[c], of_call, place, plans, worker, fits);
           progress(calls[c].end - calls[c].begin);
         }
       } catch (...) {
@@ -576,7 +589,7 @@ private:
     rows.offset = m.offset.data();
   }
 
-  void fit_call(const Call& call, std::span<const ItemRef> items, const Backend& backend,
+  void fit_call(const Call& call, std::span<const ItemRef> items, const Place& place,
                 const std::map<int, TestPlanData>& plans, Worker& w, std::vector<BatchFit>& fits) const {
     const DesignLayout& layout = layouts_.lanes(call.lanes);
     const kernels::Shape& s = layout.shape();
@@ -611,7 +624,7 @@ private:
       w.designs[0] = known.model->design();
       w.designs[0].degrees = &known.degrees;
     }
-    if (const StrataFits* strata = own_designs || backend.cuda ? nullptr : strata_of(call.shared_design)) {
+    if (const StrataFits* strata = own_designs || !place.strata ? nullptr : strata_of(call.shared_design)) {
       fit_by_strata(*strata, items, s, plans, w, fits);
       return;
     }
@@ -626,7 +639,7 @@ private:
     job.options.starts = static_cast<int>(starts.size());
     job.parameters = true;
     job.results = w.results();
-    if (backend.cuda)
+    if (place.backend.cuda)
       kernels::cuda_fit(job);
     else
       kernels::cpu_kernels().fit(job);
