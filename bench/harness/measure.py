@@ -360,17 +360,17 @@ def _study(bench, case, path, result):
     effort = bench.effort
     ours = studies.Study(bench, case)
     # A start costs what some hundred replicates do: orders are long, and their length is that of the work alone.
-    speed = calibrate(lambda n: ours.order(n, 1), 256, effort.seconds)
-    count = max(1, count_for(STUDY_ORDERS * effort.seconds, speed["count"] / speed["shard_seconds"]) // speed["cells"])
-    kept = []
-    turns = {"batchlmm": lambda number: ours.order(count, number, kept if number == 1 else None)}
-    workers = []
+    kept, workers = [], []
     try:
+        speed = calibrate(lambda n: ours.order(n, 1), 256, effort.seconds)
+        count = max(1, count_for(STUDY_ORDERS * effort.seconds, speed["count"] / speed["shard_seconds"]) // speed["cells"])
+        turns = {"batchlmm": lambda number: ours.order(count, number, kept if number == 1 else None)}
         for name, worker, first_answer, seconds in _peers(bench, case, path, result, {}):
             workers.append(worker)
             turns[name] = _peer_turn(effort, worker, first_answer, seconds, case.peer_replicates)
         result["rounds"] = _alternate_safely(effort.rounds, turns, result)
     finally:
+        ours.close()
         for worker in workers:
             worker.close()
     result["command"] = ours.command
