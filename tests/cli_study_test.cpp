@@ -75,6 +75,32 @@ TEST_F(StudyCli, RunsAndLeavesADataset) {
   EXPECT_EQ(manifest["replicates"]["used"], 400);
 }
 
+TEST_F(StudyCli, SaysWherePowerReachesItsTarget) {
+  // Arrange: an effect from 0.1 to 0.9 of a standard deviation.
+  std::string text = study_text(400);
+  const std::string grid = "[0, 0.3]";
+  text.replace(text.rfind(grid), grid.size(), "[0.1, 0.3, 0.5, 0.7, 0.9]");
+  const fs::path file = work() / "power.toml";
+  std::ofstream(file) << text;
+
+  // Act
+  const std::string printed = good({"study", file.string(), "--out", "power"});
+
+  // Assert
+  expect_contains(printed, "\npower 0.8: z at truth.beta.c 0.");
+  const json power = json::parse(contents(work() / "power" / "manifest.json"))["power"];
+  EXPECT_EQ(power["target"], 0.8);
+  ASSERT_EQ(power["reached"].size(), 1U);
+  const json& one = power["reached"][0];
+  EXPECT_EQ(one["test"], "z");
+  EXPECT_EQ(one["along"], "truth.beta.c");
+  EXPECT_LT(one["low"], one["value"]);
+  EXPECT_LT(one["value"], one["high"]);
+  EXPECT_GT(one["low"], 0.3);
+  EXPECT_LT(one["high"], 0.9);
+  expect_contains(contents(work() / "power" / "report.html"), "<h2>Where power reaches 0.8</h2>");
+}
+
 TEST_F(StudyCli, ADryRunWritesNothing) {
   const std::string file = study(200);
 

@@ -1,6 +1,8 @@
 #include <fmt/format.h>
 
 #include <CLI/App.hpp>
+#include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <filesystem>
 #include <memory>
@@ -56,6 +58,27 @@ std::string dry_run_text(const study::DryRun& plan, int threads) {
                            threads == 1 ? "thread" : "threads");
 }
 
+/// Where power curves reach the target, a line each.
+std::string power_text(const study::RunOutcome& outcome) {
+  constexpr std::size_t most_lines = 12;
+  std::string out;
+  for (std::size_t i = 0; i < std::min(outcome.power.size(), most_lines); ++i) {
+    const study::ReachedPower& reached = outcome.power[i];
+    const study::RequiredSize& size = reached.size;
+    out +=
+        fmt::format("power {:g}: {}{} at {} {}", outcome.target_power, reached.test,
+                    reached.where.empty() ? "" : " (" + reached.where + ")", reached.key,
+                    size.at_first ? fmt::format("{:g}, the first, or below", size.x) : fmt::format("{:.4g}", size.x));
+    if (!size.at_first)
+      out += fmt::format(" (95 % interval {:.4g} to {})", size.low,
+                         std::isinf(size.high) ? "beyond the last" : fmt::format("{:.4g}", size.high));
+    out += "\n";
+  }
+  if (outcome.power.size() > most_lines)
+    out += fmt::format("and {} more in manifest.json\n", outcome.power.size() - most_lines);
+  return out;
+}
+
 /// A rank that fails ends the others; what is written is found by the next run.
 study::RunOutcome run(const study::StudyFile& file, const study::RunOptions& options,
                       const std::optional<BatchlmmRanks>& ranks) {
@@ -102,7 +125,7 @@ Outcome run_study_command(const StudyArguments& arguments) {
              ? fmt::format("complete: {}/cells.parquet ({:.3g} s)\n", arguments.out, outcome.seconds)
              : fmt::format("{} shards are still missing: another --shard, or the same command, makes them\n",
                            outcome.missing);
-  return out;
+  return out + power_text(outcome);
 }
 
 }  // namespace
@@ -133,7 +156,7 @@ Run add_merge_command(CLI::App& app) {
   command->add_option("--out", arguments->out, "Folder of the results")->required()->option_text("FOLDER");
   return [arguments]() -> Outcome {
     const study::RunOutcome outcome = study::merge_studies(arguments->folders, arguments->out);
-    return fmt::format("complete: {} shards, {}/cells.parquet\n", outcome.shards, arguments->out);
+    return fmt::format("complete: {} shards, {}/cells.parquet\n", outcome.shards, arguments->out) + power_text(outcome);
   };
 }
 

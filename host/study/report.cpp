@@ -8,7 +8,6 @@
 #include <set>
 
 #include "host/inference/svg.hpp"
-#include "host/study/power.hpp"
 
 namespace batchlmm::study {
 namespace {
@@ -37,30 +36,6 @@ details > summary { cursor: pointer; margin: .6rem 0; }
 td.heat { background: color-mix(in srgb, #2f81f7 calc(var(--v) * 60%), var(--paper)); }
 )css";
 
-std::string value_text(const GridValue& value) {
-  return value.is_number ? fmt::format("{:g}", value.number) : value.text;
-}
-
-/// The last part of a key where that tells it from the others: "item" of "design.units.item".
-std::map<std::string, std::string> short_names(const std::vector<std::string>& keys) {
-  std::map<std::string, std::string> out;
-  for (const std::string& key : keys) {
-    std::string name = key.substr(key.rfind('.') + 1);
-    const auto same = [&](const std::string& other) {
-      return other != key && other.substr(other.rfind('.') + 1) == name;
-    };
-    out[key] = std::any_of(keys.begin(), keys.end(), same) ? key : name;
-  }
-  return out;
-}
-
-const Estimand* find(const ReportCell& cell, const std::string& subject, const std::string& term,
-                     const std::string& name) {
-  for (const Estimand& e : cell.estimands)
-    if (e.subject == subject && e.term == term && e.name == name) return &e;
-  return nullptr;
-}
-
 std::string rate_text(const Estimand& e) {
   if (std::isnan(e.value)) return "<td>NA</td>";
   return fmt::format("<td>{:.4f} <small>± {:.4f}</small></td>", e.value, e.mcse);
@@ -72,20 +47,8 @@ public:
       : study_(study),
         facts_(facts),
         cells_(cells),
-        names_(short_names(study.grid_keys())),
-        target_power_(study.specification(0).target_power) {
-    for (const std::string& key : study.grid_keys()) {
-      std::set<double> numbers;
-      bool numeric = true;
-      for (const ReportCell& cell : cells)
-        for (const GridValue& value : cell.values)
-          if (value.key == key) {
-            numeric = numeric && value.is_number;
-            numbers.insert(value.number);
-          }
-      if (numeric && numbers.size() > 1) axes_.push_back(key);
-    }
-  }
+        curves_(study.grid_keys(), cells),
+        target_power_(study.specification(0).target_power) {}
 
   std::string html() {
     const Specification first = study_.specification(0);
@@ -144,17 +107,9 @@ private:
                           cells_.size());
   }
 
-  /// "item = 12, effect = 0.5" of the keys but one.
-  std::string label(const ReportCell& cell, const std::string& without = "") const {
-    std::string out;
-    for (const GridValue& value : cell.values)
-      if (value.key != without) out += (out.empty() ? "" : ", ") + names_.at(value.key) + " = " + value_text(value);
-    return out;
-  }
-
   void head_of_cell() {
     out_ += "<th class=\"text\">cell</th>";
-    for (const std::string& key : study_.grid_keys()) out_ += "<th>" + escaped(names_[key]) + "</th>";
+    for (const std::string& key : study_.grid_keys()) out_ += "<th>" + escaped(curves_.name_of(key)) + "</th>";
     out_ += "<th>n</th>";
   }
   void start_of_cell(const ReportCell& cell) {
@@ -168,22 +123,12 @@ private:
     out_ += fmt::format("<td>{}</td>", cell.replicates);
   }
 
-  /// What there is of an estimand, in order of appearance: (subject, term).
-  [[nodiscard]] std::vector<std::pair<std::string, std::string>> columns(const std::string& name) const {
-    std::vector<std::pair<std::string, std::string>> out;
-    for (const ReportCell& cell : cells_)
-      for (const Estimand& e : cell.estimands)
-        if (e.name == name && std::find(out.begin(), out.end(), std::pair(e.subject, e.term)) == out.end())
-          out.emplace_back(e.subject, e.term);
-    return out;
-  }
-
   void rates(const std::string& name, const char* title, const std::string& text, double nominal) {
-    const auto found = columns(name);
+    const auto found = curves_.columns(name);
     if (found.empty()) return;
     out_ += fmt::format("<h2>{}</h2>\n<p>{}</p>\n", title, escaped(text));
-    for (const std::string& axis : axes_) curves(name, title, axis, found, nominal);
-    if (axes_.size() >= 2) heat(name, found);
+    for (const std::string& axis : curves_.axes()) curves(name, title, axis, found, nominal);
+    if (curves_.axes().size() >= 2) heat(name, found);
     out_ += "<div class=\"wide\"><table>\n<tr>";
     head_of_cell();
     for (const auto& [subject, term] : found)
@@ -200,29 +145,6 @@ private:
     out_ += "</table></div>\n";
   }
 
-  struct Curve {
-    std::vector<PowerPoint> points;
-  };
-  /// Curves along an axis, by what is the same in their cells otherwise.
-  std::vector<std::pair<std::string, Curve>> curves_of(const std::string& name, const std::string& axis,
-                                                       const std::pair<std::string, std::string>& column) const {
-    std::vector<std::pair<std::string, Curve>> out;
-    for (const ReportCell& cell : cells_) {
-      const Estimand* e = find(cell, column.first, column.second, name);
-      const auto value =
-          std::find_if(cell.values.begin(), cell.values.end(), [&](const GridValue& v) { return v.key == axis; });
-      if (e == nullptr || value == cell.values.end() || std::isnan(e->value)) continue;
-      const std::string other = label(cell, axis);
-      auto at = std::find_if(out.begin(), out.end(), [&](const auto& entry) { return entry.first == other; });
-      if (at == out.end()) at = out.insert(out.end(), {other, {}});
-      at->second.points.push_back({value->number, e->value, std::isnan(e->mcse) ? 0 : e->mcse});
-    }
-    for (auto& entry : out)
-      std::stable_sort(entry.second.points.begin(), entry.second.points.end(),
-                       [](const PowerPoint& a, const PowerPoint& b) { return a.x < b.x; });
-    return out;
-  }
-
   void curves(const std::string& name, const char* title, const std::string& axis,
               const std::vector<std::pair<std::string, std::string>>& found, double nominal) {
     constexpr std::size_t most_panels = 12;
@@ -230,14 +152,15 @@ private:
     std::vector<std::string> figures;
     for (const auto& column : found) {
       if (figures.size() == most_panels) break;
-      const auto lines = curves_of(name, axis, column);
+      const std::vector<Curves::Curve> lines = curves_.along(axis, name, column);
       if (lines.empty() || lines.size() > most_lines) continue;
-      svg::Panel panel(column.first + (column.second.empty() ? "" : ": " + column.second), names_[axis], "share");
+      svg::Panel panel(column.first + (column.second.empty() ? "" : ": " + column.second), curves_.name_of(axis),
+                       "share");
       panel.y_range(name == "coverage" ? 0.8 : 0, 1);
       if (nominal >= 0) panel.horizontal_line(nominal, {.color = svg::Color::muted, .width = 1, .dashed = true});
       for (std::size_t i = 0; i < lines.size(); ++i) {
         std::vector<double> x, y, low, high;
-        for (const PowerPoint& p : lines[i].second.points) {
+        for (const PowerPoint& p : lines[i].points) {
           x.push_back(p.x);
           y.push_back(p.rate);
           low.push_back(std::max(0.0, p.rate - 2 * p.mcse));
@@ -246,12 +169,12 @@ private:
         constexpr svg::Color colors[] = {svg::Color::first, svg::Color::second, svg::Color::third, svg::Color::fourth};
         const svg::Color color = colors[i % 4];
         panel.band(x, low, high, {.color = color, .opacity = 0.2});
-        panel.line(x, y, {.color = color, .width = 1.5, .dashed = i >= 4, .label = lines[i].first});
+        panel.line(x, y, {.color = color, .width = 1.5, .dashed = i >= 4, .label = lines[i].where});
         panel.points(x, y, {.color = color, .radius = 2.5});
       }
       svg::Figure figure;
       figure.description =
-          fmt::format("{} along {}, with bands of two Monte-Carlo standard errors", title, names_[axis]);
+          fmt::format("{} along {}, with bands of two Monte-Carlo standard errors", title, curves_.name_of(axis));
       figure.panel_width = 360;
       figure.panel_height = 240;
       figure.panels.push_back(std::move(panel));
@@ -265,7 +188,7 @@ private:
 
   /// Two axes as a table with shades, where nothing else varies.
   void heat(const std::string& name, const std::vector<std::pair<std::string, std::string>>& found) {
-    if (study_.grid_keys().size() != 2 || axes_.size() != 2) return;
+    if (study_.grid_keys().size() != 2 || curves_.axes().size() != 2) return;
     std::set<double> rows, columns_of_axis;
     std::map<std::pair<double, double>, const ReportCell*> at;
     for (const ReportCell& cell : cells_) {
@@ -277,8 +200,8 @@ private:
     if (rows.size() < 3 || columns_of_axis.size() < 3) return;
     for (const auto& [subject, term] : found) {
       out_ += "<figure class=\"wide\"><figcaption>" + escaped(subject) + (term.empty() ? "" : ": " + escaped(term)) +
-              "</figcaption><table>\n<tr><th>" + escaped(names_[study_.grid_keys()[0]]) + " \\ " +
-              escaped(names_[study_.grid_keys()[1]]) + "</th>";
+              "</figcaption><table>\n<tr><th>" + escaped(curves_.name_of(study_.grid_keys()[0])) + " \\ " +
+              escaped(curves_.name_of(study_.grid_keys()[1])) + "</th>";
       for (const double x : columns_of_axis) out_ += fmt::format("<th>{:g}</th>", x);
       out_ += "</tr>\n";
       for (const double y : rows) {
@@ -299,17 +222,14 @@ private:
   /// Where power curves reach their target.
   void sizes() {
     std::string rows;
-    for (const std::string& axis : axes_)
-      for (const auto& column : columns("rejection_rate"))
-        for (const auto& [other, curve] : curves_of("rejection_rate", axis, column)) {
-          const auto size = required_size(curve.points, target_power_);
-          if (curve.points.size() < 2 || !size) continue;
-          rows += "<tr><td class=\"text\">" + escaped(column.first) + "</td><td class=\"text\">" + escaped(other) +
-                  "</td><td class=\"text\">" + escaped(names_[axis]) + "</td>" +
-                  (size->at_first ? fmt::format("<td>at most {:g}</td><td></td></tr>\n", size->x)
-                                  : fmt::format("<td>{:.4g}</td><td>{:.4g} to {}</td></tr>\n", size->x, size->low,
-                                                std::isinf(size->high) ? "beyond" : fmt::format("{:.4g}", size->high)));
-        }
+    for (const ReachedPower& reached : reached_power(curves_, target_power_)) {
+      const RequiredSize& size = reached.size;
+      rows += "<tr><td class=\"text\">" + escaped(reached.test) + "</td><td class=\"text\">" + escaped(reached.where) +
+              "</td><td class=\"text\">" + escaped(curves_.name_of(reached.key)) + "</td>" +
+              (size.at_first ? fmt::format("<td>at most {:g}</td><td></td></tr>\n", size.x)
+                             : fmt::format("<td>{:.4g}</td><td>{:.4g} to {}</td></tr>\n", size.x, size.low,
+                                           std::isinf(size.high) ? "beyond" : fmt::format("{:.4g}", size.high)));
+    }
     if (rows.empty()) return;
     out_ += fmt::format(
                 "<h2>Where power reaches {:g}</h2>\n<p>Interpolated on the probit scale; the interval is where the "
@@ -322,7 +242,7 @@ private:
 
   void fits() {
     std::vector<std::string> models;
-    for (const auto& column : columns("singular_share")) models.push_back(column.first);
+    for (const auto& column : curves_.columns("singular_share")) models.push_back(column.first);
     if (models.empty()) return;
     out_ +=
         "<h2>How the fits ended</h2>\n<p>Shares of replicates: singular fits, which count, and failed ones, which do "
@@ -382,9 +302,8 @@ private:
   const StudyFile& study_;
   const ReportFacts& facts_;
   const std::vector<ReportCell>& cells_;
-  std::map<std::string, std::string> names_;
+  Curves curves_;
   double target_power_;
-  std::vector<std::string> axes_;  ///< keys of the grid with several numbers
   std::string out_;
 };
 

@@ -6,17 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "host/study/series.hpp"
-#include "host/study/study_file.hpp"
+#include "host/study/curves.hpp"
 
 namespace batchlmm::study {
-
-/// A cell as the page needs it.
-struct ReportCell {
-  std::uint64_t cell = 0, rows = 0, replicates = 0;
-  std::vector<GridValue> values;
-  std::vector<Estimand> estimands;
-};
 
 struct ReportFacts {
   std::string program;

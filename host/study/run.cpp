@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <exception>
 #include <filesystem>
 #include <fstream>
@@ -257,10 +258,11 @@ void copy_parts(const ShardPlan& plan, const Shards& shards, const fs::path& out
 
 /// Makes cells.parquet, report.html, manifest.json and, for a merge, study.toml and replicates: all are written before
 /// the first is put in its place.
-/// @param made  of a merge: takes what was not there before
+/// @param outcome  gets the power that was reached
+/// @param made     of a merge: takes what was not there before
 /// @return shards that are needed and missing; nothing is written then
 std::vector<std::uint64_t> make_dataset(const StudyFile& study, const ShardPlan& plan, const Shards& shards,
-                                        const fs::path& out, Made* made = nullptr) {
+                                        const fs::path& out, RunOutcome& outcome, Made* made = nullptr) {
   const double precision = study.specification(0).precision;
   std::vector<std::uint64_t> missing;
   CellWriter writer((out / "cells.parquet").string(), study);
@@ -314,6 +316,21 @@ std::vector<std::uint64_t> make_dataset(const StudyFile& study, const ShardPlan&
   manifest["replicates"] = {{"asked", plan.replicates()}, {"used", used}};
   manifest["cells_ended_by_precision"] = stopped;
   manifest["shards"] = plan.shards();
+  const Curves curves(study.grid_keys(), page);
+  const double target = study.specification(0).target_power;
+  Json& reached = manifest["power"] = {{"target", target}, {"reached", Json::array()}};
+  outcome.target_power = target;
+  outcome.power = reached_power(curves, target);
+  for (const ReachedPower& one : outcome.power) {
+    Json entry = {{"test", one.test}, {"where", one.where}, {"along", one.key}, {"value", one.size.x}};
+    if (one.size.at_first) {
+      entry["at_most"] = true;
+    } else {
+      entry["low"] = one.size.low;
+      entry["high"] = std::isinf(one.size.high) ? Json(nullptr) : Json(one.size.high);
+    }
+    reached["reached"].push_back(std::move(entry));
+  }
   // What depends on the machine stands alone: all else has the same bytes whoever ran the study.
   manifest["timings"] = {{"shard_seconds", seconds}};
   const auto written = [&](const char* name, std::string_view text) {
@@ -491,7 +508,8 @@ RunOutcome run_study(const StudyFile& study, const RunOptions& options) {
     if (failure) std::rethrow_exception(failure);
     if (options.wait) options.wait();
     if (options.leader) {
-      const std::vector<std::uint64_t> missing = make_dataset(study, plan, Shards({options.out}, identity), out);
+      const std::vector<std::uint64_t> missing =
+          make_dataset(study, plan, Shards({options.out}, identity), out, outcome);
       outcome.missing = missing.size();
       outcome.complete = missing.empty();
     }
@@ -533,12 +551,12 @@ RunOutcome merge_studies(const std::vector<std::string>& folders, const std::str
   Made made;
   made.folder(out);
   const Shards shards(folders, *identity);
-  const std::vector<std::uint64_t> missing = make_dataset(*study, plan, shards, out, &made);
+  RunOutcome outcome;
+  const std::vector<std::uint64_t> missing = make_dataset(*study, plan, shards, out, outcome, &made);
   if (!missing.empty())
     throw InputError(
         fmt::format("expected all of {} shards, found {} missing: {}", plan.shards(), missing.size(), ranges(missing)));
   made.keep();
-  RunOutcome outcome;
   outcome.shards = outcome.found = plan.shards();
   outcome.complete = true;
   outcome.seconds = since(start);

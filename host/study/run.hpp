@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "host/study/curves.hpp"
 #include "host/study/shards.hpp"
 #include "host/study/study_file.hpp"
 
@@ -36,6 +37,8 @@ struct RunOutcome {
   std::uint64_t skipped = 0;  ///< not needed: their cells had reached the precision before
   bool complete = false;      ///< the dataset has been made
   double seconds = 0;
+  double target_power = 0;
+  std::vector<ReachedPower> power;  ///< of the dataset's first cells, as the report shows
 };
 
 /// A dataset folder has study.toml, shards/, and, once complete, cells.parquet, manifest.json and report.html.
