@@ -243,8 +243,8 @@ class Output(unittest.TestCase):
 
 
 def rejection(test, value, n=1000, **cell):
-    return {"estimand": "rejection_rate", "subject": test, "value": value, "mcse": (value * (1 - value) / n) ** 0.5, "n": n,
-            **cell}
+    return {"estimand": "rejection_rate", "subject": test, "value": value, "mcse": (value * (1 - value) / n) ** 0.5,
+            "n": n, **cell}
 
 
 class Studies(unittest.TestCase):
@@ -280,7 +280,8 @@ class KnownStudies(unittest.TestCase):
              rejection("lrt", 0.05, 10_000, **{"design.units.item": 24.0, "where": "here"})]
 
     def published(self, item, value, **more):
-        return {"cell": {"design.units.item": item}, "test": "lrt", "value": value, "digits": 3, "replicates": 10_000, **more}
+        return {"cell": {"design.units.item": item}, "test": "lrt", "value": value, "digits": 3, "replicates": 10_000,
+                **more}
 
     def test_the_limit_has_the_errors_of_both_and_the_rounding(self):
         both = known.limit(0.5, 0.005, {"digits": 2, "replicates": 10_000})
@@ -325,7 +326,8 @@ class KnownStudies(unittest.TestCase):
                 self.assertIn(f"[tests.{one['test']}]", text, file.name)
 
     def test_the_page_shows_every_number_and_what_failed(self):
-        result = {"date": "2026-01-01", "command": "c", "machine": {"processor": "P", "cores": 2}, "build": {"commit": None},
+        result = {"date": "2026-01-01", "command": "c", "machine": {"processor": "P", "cores": 2},
+                  "build": {"commit": None},
                   "studies": [{"study": "a.toml", "name": "A study", "replicates": 1000, "cells": 2, "core_seconds": 1.5,
                                "sources": {"paper": {"citation": "Somebody (2000)"}}, "notes": ["a note"],
                                "rates": [known.compare_rate(self.CELLS, self.published(12, 0.066, source="paper"))],
@@ -334,7 +336,8 @@ class KnownStudies(unittest.TestCase):
 
         page = known.markdown(result)
 
-        for part in ("A study", "Somebody (2000)", "a note", "| 0.066 | 0.0600 | -0.0060 |", "1 of 1", "failed: it broke"):
+        for part in ("A study", "Somebody (2000)", "a note", "| 0.066 | 0.0600 | -0.0060 |", "1 of 1",
+                     "failed: it broke"):
             self.assertIn(part, page)
 
 

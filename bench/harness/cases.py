@@ -21,8 +21,8 @@ class Goal:
 
 @dataclass(frozen=True)
 class Case:
-    """One job. `job` is that of bench_jobs (lrt: formulas are null and full; refit, fit, exact: one), "process" (the program
-    from start to end), "threads" (an lrt by one and by two threads) or "study" (`batchlmm study` from start to end; the
+    """One job. `job` is that of bench_jobs (lrt: formulas are null and full; refit, fit, exact: one), "process" (the
+    program from start to end), "threads" (an lrt by one and by two threads) or "study" (`batchlmm study` from start to end; the
     formulas are those that a peer fits to each response)."""
 
     name: str
@@ -55,7 +55,8 @@ MAXIMAL = ("time ~ 1 + (1 + condition|subject) + (1 + condition|item)",
 KB07 = ("time ~ S + P + (1|subj) + (1|item)", "time ~ S + P + L + (1|subj) + (1|item)")
 KB07_MAXIMAL = ("time ~ S*P*L + (S*P*L|subj) + (S*P*L|item)",)
 SUBJECT_ITEM_TERMS = ("(1 + c | subject) + (1 + c | item)", "(1 + c || subject) + (1 + c || item)",
-                      "(1 + c || subject) + (1 | item)", "(1 | subject) + (1 + c || item)", "(1 | subject) + (1 | item)")
+                      "(1 + c || subject) + (1 | item)", "(1 | subject) + (1 + c || item)",
+                      "(1 | subject) + (1 | item)")
 MATUSCHEK = tuple(f"y ~ {fixed} + {terms}" for fixed in ("c", "1") for terms in SUBJECT_ITEM_TERMS)
 POWER_CURVE = ("Reaction ~ Days + (Days | Subject)", "Reaction ~ 1 + (Days | Subject)")
 INSTEVAL = ("y ~ service + (1|s) + (1|d) + (1|dept:service)",)

@@ -200,8 +200,8 @@ def _rounds(bench, case, path, result, ours):
 def _peer_turn(effort, worker, calibration, each, replicates=0):
     """A peer's turn: as many replicates as take the effort's seconds, in no more rounds than its total allows.
 
-    Where one replicate alone fills the total, the one of the calibration is its only round. With --full a case may say how
-    many `replicates` all rounds have.
+    Where one replicate alone fills the total, the one of the calibration is its only round. With --full a case may say
+    how many `replicates` all rounds have.
     """
     size = count_for(effort.peer_seconds, 1 / each)
     if replicates and effort.name == "full":
@@ -363,7 +363,8 @@ def _study(bench, case, path, result):
     kept, workers = [], []
     try:
         speed = calibrate(lambda n: ours.order(n, 1), 256, effort.seconds)
-        count = max(1, count_for(STUDY_ORDERS * effort.seconds, speed["count"] / speed["shard_seconds"]) // speed["cells"])
+        work = speed["count"] / speed["shard_seconds"]
+        count = max(1, count_for(STUDY_ORDERS * effort.seconds, work) // speed["cells"])
         turns = {"batchlmm": lambda number: ours.order(count, number, kept if number == 1 else None)}
         for name, worker, first_answer, seconds in _peers(bench, case, path, result, {}):
             workers.append(worker)

@@ -22,7 +22,7 @@ print(json.dumps([row for row in rows if row["estimand"] == "rejection_rate"]))
 
 
 def text(case, replicates, seed):
-    """The study file of a case: with its grid, so many replicates, this seed, and paths that do not depend on the place."""
+    """The study file of a case: its grid, so many replicates, this seed, and paths that do not depend on the place."""
     file, grid = case.study
     path = STUDIES / file
     found = path.read_text(encoding="utf-8")
@@ -35,8 +35,8 @@ def text(case, replicates, seed):
 class Study:
     """Runs of one case's study.
 
-    Their folders are in memory where the system has a place for that: ext4 looks long for an inode where others have just
-    deleted a thousand files, and a disk is not what is compared.
+    Their folders are in memory where the system has a place for that: ext4 looks long for an inode where others have
+    just deleted a thousand files, and a disk is not what is compared.
     """
 
     def __init__(self, bench, case):
@@ -65,7 +65,8 @@ class Study:
         if keep is not None:
             keep += rejections(out / "cells.parquet")
         return {"count": manifest["replicates"]["used"], "cells": manifest["cells"], "seconds": done.seconds,
-                "cpu_seconds": done.cpu_seconds, "shard_seconds": manifest["timings"]["shard_seconds"], "memory": {"peak_kb": done.peak_kb}}
+                "cpu_seconds": done.cpu_seconds, "shard_seconds": manifest["timings"]["shard_seconds"],
+                "memory": {"peak_kb": done.peak_kb}}
 
 
 def rejections(path):
@@ -101,5 +102,6 @@ def same_rates(ours, rounds, name):
         error = (max(pooled * (1 - pooled), 1e-4) * (1 / own + 1 / count)) ** 0.5
         found[test] = {"ours": rate, "peer": theirs, "replicates": count, "errors_apart": abs(rate - theirs) / error}
         if found[test]["errors_apart"] > 5:
-            raise BenchmarkError(f"expected one rejection rate of {test}, found {rate:.4f} here and {theirs:.4f} by {name}")
+            raise BenchmarkError(f"expected one rejection rate of {test}, found {rate:.4f} here and {theirs:.4f} by "
+                                 f"{name}")
     return found

@@ -1,6 +1,7 @@
-# The study of Matuschek et al. (2017) by lme4, as bench/studies/matuschek2017.toml has it: responses from the truth below,
-# ten fits by maximum likelihood each (five models, then their nulls), likelihood-ratio tests, and the models that AIC and
-# backward tests choose. Refits start from the fits to the table's response: faster than lmer() anew. Default optimizer.
+# The study of Matuschek et al. (2017) by lme4, as bench/studies/matuschek2017.toml has it: responses from the truth
+# below, ten fits by maximum likelihood each (five models, then their nulls), likelihood-ratio tests, and the models that
+# AIC and backward tests choose. Refits start from the fits to the table's response: faster than lmer() anew. Default
+# optimizer.
 packages <- "lme4"
 
 prepare <- function(...) {
@@ -31,7 +32,8 @@ backward <- function(deviances, parameters, path) {
 
 perform <- function(n, seed) {
   set.seed(seed)
-  tests <- c("maximal", "zero_correlation", "subject_slope", "item_slope", "intercepts", "chosen_by_aic", "chosen_by_tests")
+  tests <- c("maximal", "zero_correlation", "subject_slope", "item_slope", "intercepts", "chosen_by_aic",
+             "chosen_by_tests")
   rejected <- setNames(numeric(length(tests)), tests)
   parameters <- vapply(models[1:5], function(m) attr(logLik(m), "df"), 0)
   for (i in seq_len(n)) {

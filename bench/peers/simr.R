@@ -1,9 +1,9 @@
-# A power curve along subjects as bench/studies/examples/table.toml has it: the fit's own values but a slope of 4, tables of 6,
-# 12, 18 and 24 subjects, a likelihood-ratio test of the slope; a replicate is one simulated table of one size.
+# A power curve along subjects as bench/studies/examples/table.toml has it: the fit's own values but a slope of 4, tables
+# of 6, 12, 18 and 24 subjects, a likelihood-ratio test of the slope; a replicate is one simulated table of one size.
 #
-# With simr by its powerCurve. Where simr is not installed, by the calls of lme4 that it makes (simr 1.0.5 to 1.0.8): a
-# response for the largest table by simulate() with new data, for each size lmer() anew on its rows, and drop1() of the slope.
-# What simr does around them is left out, so that this is somewhat faster than simr.
+# With simr by its powerCurve. Where simr is not installed, by the calls of lme4 that its source makes: a response for
+# the largest table by simulate() with new data, for each size lmer() anew on its rows, and drop1() of the slope. What
+# simr does around them is left out, so that this is somewhat faster than simr.
 packages <- "lme4"
 sizes <- c(6, 12, 18, 24)
 with_simr <- requireNamespace("simr", quietly = TRUE)
@@ -32,8 +32,8 @@ prepare <- function(full, null, rows) {
 perform <- function(n, seed) {
   each <- max(1, round(n / length(sizes)))
   if (with_simr) {
-    found <- powerCurve(extended, test = fixed("Days", "lr"), along = "Subject", breaks = sizes, nsim = each, seed = seed,
-                        progress = FALSE)
+    found <- powerCurve(extended, test = fixed("Days", "lr"), along = "Subject", breaks = sizes, nsim = each,
+                        seed = seed, progress = FALSE)
     return(list(count = each * length(sizes), rejected_lrt = sum(summary(found)$successes)))
   }
   set.seed(seed)

@@ -5,13 +5,13 @@ published/STUDY.json says what was published, and where:
 
     study      the study file
     sources    name -> citation, url
-    rates      cell (values of the grid's keys), test, value, digits (printed after the point), replicates (that it is from;
-               none: it is exact), source
+    rates      cell (values of the grid's keys), test, value, digits (printed after the point), replicates (that it is
+               from; none: it is exact), source
     orderings  says, source, lower and higher: each a rate of ours (cell, test) or a value; with "distance" a rate's
                distance from that number. Statements of a paper without numbers.
 
-A rate agrees where the difference is within three Monte-Carlo errors of both and the rounding of the published one. Writes
-results/studies.json and studies.md; exit code 1 where a rate or an ordering does not agree, or a study failed.
+A rate agrees where the difference is within three Monte-Carlo errors of both and the rounding of the published one.
+Writes results/studies.json and studies.md; exit code 1 where a rate or an ordering does not agree, or a study failed.
 """
 
 import argparse
@@ -86,7 +86,7 @@ def compare_ordering(cells, ordering):
 
 
 def prepare(study, most, work):
-    """The study file to run, and how many replicates a cell it asks for; a copy with at most `most` where it asks more."""
+    """The study file to run, and its replicates a cell; a copy with at most `most` where it asks for more."""
     text = (HERE / study).read_text(encoding="utf-8")
     match = re.search(r"^replicates = (\d+)", text, re.M)
     asked = int(match[1])
@@ -125,7 +125,7 @@ def run_study(program, published, options):
     }
 
 
-# ----------------------------------------------------------------------------------------------------------- as Markdown
+# ---------------------------------------------------------------------------------------------------------- as Markdown
 def cell_text(cell):
     return ", ".join(f"{key.split('.')[-1]} {value:g}" if isinstance(value, (int, float)) else str(value)
                      for key, value in cell.items())
@@ -164,8 +164,9 @@ def markdown(result):
             lines += ["", "| cell | test | source | published | ours | difference | limit | agrees |",
                       "|---|---|---|---|---|---|---|---|"]
             for r in one["rates"]:
-                lines.append(f"| {cell_text(r['cell'])} | {r['test']} | {r['source']} | {r['value']:g} | {r['ours']:.4f} | "
-                             f"{r['difference']:+.4f} | {r['limit']:.4f} | {verdict_text(r['agrees'])} |")
+                lines.append(f"| {cell_text(r['cell'])} | {r['test']} | {r['source']} | {r['value']:g} | "
+                             f"{r['ours']:.4f} | {r['difference']:+.4f} | {r['limit']:.4f} | "
+                             f"{verdict_text(r['agrees'])} |")
         if one["orderings"]:
             lines += ["", "| statement | source | lower | higher | noise | agrees |", "|---|---|---|---|---|---|"]
             for o in one["orderings"]:
@@ -193,6 +194,15 @@ def parse(arguments):
     return options
 
 
+def line(one):
+    """What one study came to, for the terminal."""
+    if "error" in one:
+        return f"FAILED: {one['error']}"
+    rates, orderings = one["rates"], one["orderings"]
+    return (f"{one['core_seconds']:8.1f} core seconds  {sum(r['agrees'] for r in rates)} of {len(rates)} rates, "
+            f"{sum(o['agrees'] is True for o in orderings)} of {len(orderings)} statements agree")
+
+
 def main(arguments):
     options = parse(arguments)
     options.work.mkdir(parents=True, exist_ok=True)
@@ -209,13 +219,11 @@ def main(arguments):
         result["studies"].append(one)
         bad = "error" in one or any(r["agrees"] is False for r in one["rates"] + one["orderings"])
         failed = failed or bad
-        print(f"{name:24} " + (f"FAILED: {one['error']}" if "error" in one else
-                               f"{one['core_seconds']:8.1f} core seconds  {sum(r['agrees'] for r in one['rates'])} of {len(one['rates'])} rates, "
-                               f"{sum(o['agrees'] is True for o in one['orderings'])} of {len(one['orderings'])} statements agree"),
-              flush=True)
-    options.out.with_suffix(".json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    options.out.with_suffix(".md").write_text(markdown(result), encoding="utf-8")
-    print(f"written: {shown(options.out.with_suffix('.json').absolute())}, {shown(options.out.with_suffix('.md').absolute())}")
+        print(f"{name:24} {line(one)}", flush=True)
+    data, page = (options.out.with_suffix(ending).absolute() for ending in (".json", ".md"))
+    data.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    page.write_text(markdown(result), encoding="utf-8")
+    print(f"written: {shown(data)}, {shown(page)}")
     return 1 if failed else 0
 
 

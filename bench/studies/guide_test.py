@@ -1,7 +1,8 @@
 """Runs the guide (README.md): its files are written, its commands run in turn, and what they print is compared.
 
-A block that starts with `# NAME.toml` is a file; lines after `$` are commands, lines after `>>>` are Python, which runs where
-pandas and pyarrow are there; `...` stands for lines that are left out. Times differ from run to run and are not compared.
+A block that starts with `# NAME.toml` is a file; lines after `$` are commands, lines after `>>>` are Python, which runs
+where pandas and pyarrow are there; `...` stands for lines that are left out. Times differ from run to run and are not
+compared.
 
     BATCHLMM=build/release/batchlmm python3 bench/studies/guide_test.py
 """
@@ -74,7 +75,8 @@ def same(printed, expected):
 
 class Reading(unittest.TestCase):
     def test_steps_are_files_commands_and_what_they_print(self):
-        text = "Text\n\n    # a.toml\n    x = 1\n\n    $ run \\\n        it\n    done (0.2 s)\n\nand\n\n    >>> print(1)\n    1\n\n    [not.run]\n"
+        text = ("Text\n\n    # a.toml\n    x = 1\n\n    $ run \\\n        it\n    done (0.2 s)\n\nand\n\n"
+                "    >>> print(1)\n    1\n\n    [not.run]\n")
 
         found = steps(text)
 
