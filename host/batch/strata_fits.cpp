@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <Eigen/QR>
+#include <Eigen/SparseCore>
 #include <algorithm>
 #include <cmath>
 
@@ -18,7 +19,7 @@ using Eigen::Index;
 using Eigen::MatrixXd;
 using Eigen::VectorXd;
 
-/// Largest sizes for which the map is made: its QR takes n x length^2 multiply-adds.
+/// Beyond these sizes the design is not taken apart: the map would be large, and made for long.
 constexpr Index most_linear = 1200;
 constexpr double most_work = 2e9;
 /// Of orthonormal columns: what counts as rounding.
@@ -78,37 +79,32 @@ bool StrataFits::make_map(const Model& model) {
   const kernels::Shape& shape = model.shape();
   const MatrixXd w = model.response_map();
   const MatrixXd complete = strata_->data().coordinate_basis();
-  // The streamed columns' coordinates stand in a response as they are; what the strata have beyond them comes from an
-  // orthonormal basis of its own, so that no square is taken off that was not there.
-  const Index streamed = static_cast<Index>(shape.nodes[0]) * shape.own[0];
-  MatrixXd s = MatrixXd::Zero(complete.rows(), streamed);
-  for (std::size_t i = 0; i < strata_->observed().size(); ++i)
-    s.row(strata_->observed()[i]) = w.row(static_cast<Index>(i)).head(streamed);
-  MatrixXd beyond = complete;
-  for (int twice = 0; twice < 2; ++twice) beyond -= s * (s.transpose() * beyond);
-  const Eigen::ColPivHouseholderQR<MatrixXd> qr(beyond);
+  const std::vector<int>& at = strata_->observed();
+  MatrixXd wanted = complete(at, Eigen::all);  // rows that were filled in have no response
+  // The streamed columns are orthonormal, and few are not zero in a row. The others have been taken off them; some may
+  // be combinations of the rest. What the strata have beyond the streamed columns lies in the others' space Q: filled
+  // rows add nothing to it that a response reaches.
+  const Index streamed = static_cast<Index>(shape.nodes[0]) * shape.own[0], observed = w.rows(), linear = w.cols();
+  const Eigen::SparseMatrix<double> s = w.leftCols(streamed).sparseView();
+  const MatrixXd others = w.rightCols(linear - streamed);
+  const Eigen::ColPivHouseholderQR<MatrixXd> qr(others);
   Index rest = 0;
   while (rest < qr.matrixQR().diagonalSize() && std::abs(qr.matrixQR()(rest, rest)) > dependent) ++rest;
-  const MatrixXd q = qr.householderQ() * MatrixXd::Identity(complete.rows(), rest);
+  const MatrixXd q = qr.householderQ() * MatrixXd::Identity(observed, rest);
+  MatrixXd of_others = MatrixXd::Zero(linear - streamed, rest);  // Q = others * of_others
+  of_others.topRows(rest) =
+      qr.matrixQR().topLeftCorner(rest, rest).triangularView<Eigen::Upper>().solve(MatrixXd::Identity(rest, rest));
+  of_others = (qr.colsPermutation() * of_others).eval();
 
-  const Index outputs = complete.cols() + rest, observed = w.rows(), linear = w.cols();
-  MatrixXd wanted(observed, outputs);
-  for (Index i = 0; i < observed; ++i) {
-    const Index row = strata_->observed()[static_cast<std::size_t>(i)];
-    wanted.row(i) << complete.row(row), q.row(row);
-  }
-  // Streamed columns are orthonormal and orthogonal to the others, of which some may be combinations of the rest.
-  MatrixXd map(outputs, linear);
-  map.leftCols(streamed) = wanted.transpose() * w.leftCols(streamed);
-  const MatrixXd others = w.rightCols(linear - streamed);
-  map.rightCols(linear - streamed).setZero();
-  if (rest > 0) {
-    Eigen::CompleteOrthogonalDecomposition<MatrixXd> decomposition;
-    decomposition.setThreshold(dependent);
-    decomposition.compute(others);
-    map.rightCols(linear - streamed) = decomposition.solve(wanted).transpose();
-  }
-  if (outputs > 0 && !((w * map.transpose() - wanted).cwiseAbs().maxCoeff() <= exact)) return false;
+  const Index coordinates = complete.cols(), outputs = coordinates + rest;
+  MatrixXd map = MatrixXd::Zero(outputs, linear);
+  map.topLeftCorner(coordinates, streamed) = (s.transpose() * wanted).transpose();
+  map.topRightCorner(coordinates, linear - streamed).noalias() =
+      (q.transpose() * wanted).transpose() * of_others.transpose();
+  map.bottomRightCorner(rest, linear - streamed) = of_others.transpose();
+  wanted -= s * map.topLeftCorner(coordinates, streamed).transpose();
+  wanted.noalias() -= others * map.topRightCorner(coordinates, linear - streamed).transpose();
+  if (wanted.size() > 0 && !(wanted.cwiseAbs().maxCoeff() <= exact)) return false;
 
   using RowMajor = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
   map_.resize(static_cast<std::size_t>(map.size()));
