@@ -182,6 +182,21 @@ struct Cell::Impl {
     name_series();
   }
 
+  bool take_truth(const Truth& truth, std::uint64_t new_seed) {
+    const Truth& old = specification.truth;
+    const auto same_source = [&] {
+      if (truth.from_fit.has_value() != old.from_fit.has_value()) return false;
+      return !truth.from_fit ||
+             (truth.from_fit->formula == old.from_fit->formula && truth.from_fit->data == old.from_fit->data &&
+              truth.from_fit->factor_columns == old.from_fit->factor_columns);
+    };
+    if (truth.formula != old.formula || !same_source()) return false;
+    specification.truth = truth;
+    seed = new_seed;
+    simulator.emplace(specification, prepared->truth);
+    return true;
+  }
+
   static DesignCache::Prepared* find_prepared_in(DesignCache& cache, const std::string& key) {
     for (auto& [name, entry] : cache.kept_)
       if (name == key) return entry.get();
@@ -403,6 +418,7 @@ struct Cell::Impl {
   }
 
   void name_series() {
+    std::vector<SeriesName> series;
     for (std::size_t m = 0; m < own.size(); ++m) {
       const std::string& name = specification.models[m].name;
       const auto add = [&](const std::string& term, Measure measure) { series.push_back({name, term, measure}); };
@@ -445,6 +461,7 @@ struct Cell::Impl {
       series.push_back({test.name, test.contrast, Measure::covered});
       series.push_back({test.name, test.contrast, Measure::width});
     }
+    names = std::make_shared<const std::vector<SeriesName>>(std::move(series));
   }
 
   [[nodiscard]] bool has_term(const ModelMatrices& model, std::size_t term) const {
@@ -711,7 +728,7 @@ struct Cell::Impl {
   std::vector<std::vector<const FittedModel*>> selected;
   std::vector<std::vector<Parameter>> parameters;  ///< per model
   std::vector<std::vector<bool>> known;            ///< per model and parameter: the truth has it
-  std::vector<SeriesName> series;
+  SeriesNames names;
   std::vector<ValueName> values;
   std::vector<double> panel;
 };
@@ -723,12 +740,14 @@ Cell::Cell(Cell&&) noexcept = default;
 Cell& Cell::operator=(Cell&&) noexcept = default;
 const Specification& Cell::specification() const { return impl_->specification; }
 std::uint64_t Cell::rows() const { return impl_->simulator->model().rows.size(); }
-const std::vector<SeriesName>& Cell::series() const { return impl_->series; }
+bool Cell::take_truth(const Truth& truth, std::uint64_t seed) { return impl_->take_truth(truth, seed); }
+const std::vector<SeriesName>& Cell::series() const { return *impl_->names; }
+SeriesNames Cell::series_names() const { return impl_->names; }
 const std::vector<ValueName>& Cell::value_names() const { return impl_->values; }
 
 std::vector<SeriesSums> Cell::run(std::uint64_t first, std::uint64_t count, int threads,
                                   const std::function<void(const ReplicateValue&)>& keep) {
-  std::vector<SeriesSums> sums(impl_->series.size());
+  std::vector<SeriesSums> sums(impl_->names->size());
   const auto fit = static_cast<std::uint64_t>(panel_bytes / (8.0 * static_cast<double>(rows())));
   const std::uint64_t piece = std::clamp(fit, fewest_in_panel, most_in_panel);
   for (std::uint64_t at = 0; at < count; at += piece)

@@ -51,10 +51,16 @@ public:
   Cell(Cell&&) noexcept;
   Cell& operator=(Cell&&) noexcept;
 
+  /// Makes it the cell of another truth, where that takes no more than other values.
+  /// @return false, and nothing is changed, where the truth's formula or the fit that it is taken from is another
+  bool take_truth(const Truth& truth, std::uint64_t seed);
+
   [[nodiscard]] const Specification& specification() const;
   [[nodiscard]] std::uint64_t rows() const;
   /// Names of the sums.
   [[nodiscard]] const std::vector<SeriesName>& series() const;
+  /// The same, to be shared.
+  [[nodiscard]] SeriesNames series_names() const;
   /// Names of what is kept of a replicate.
   [[nodiscard]] const std::vector<ValueName>& value_names() const;
   /// Runs replicates first .. first + count - 1.

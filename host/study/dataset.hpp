@@ -19,7 +19,7 @@ struct CellResult {
   std::uint64_t rows = 0;        ///< of its table
   std::uint64_t replicates = 0;  ///< that were used
   bool stopped = false;          ///< by the precision, before all replicates
-  std::vector<SeriesName> names;
+  SeriesNames names;             ///< null: no piece yet
   std::vector<SeriesSums> sums;
 };
 

@@ -267,18 +267,18 @@ std::vector<std::uint64_t> make_dataset(const StudyFile& study, const ShardPlan&
   std::vector<std::uint64_t> missing;
   CellWriter writer((out / "cells.parquet").string(), study);
   Json manifest;
-  double seconds = 0;
+  double seconds = 0, replicate_seconds = 0;
   std::uint64_t used = 0, stopped = 0;
   std::vector<ReportCell> page;
   CellResult cell;
   std::uint64_t open = 0;  ///< the cell whose pieces come next
   bool done = false;
   const auto finish_cell = [&] {
-    if (missing.empty() && !cell.names.empty()) {
+    if (missing.empty() && cell.names) {
       writer.add(cell);
       if (page.size() < most_report_cells)
         page.push_back(
-            {cell.cell, cell.rows, cell.replicates, study.grid_values(cell.cell), estimands(cell.names, cell.sums)});
+            {cell.cell, cell.rows, cell.replicates, study.grid_values(cell.cell), estimands(*cell.names, cell.sums)});
       used += cell.replicates;
       stopped += cell.stopped ? 1 : 0;
     }
@@ -289,7 +289,10 @@ std::vector<std::uint64_t> make_dataset(const StudyFile& study, const ShardPlan&
     const std::vector<Piece> pieces = plan.pieces(k);
     std::optional<ShardResult> shard = shards.read(k);
     if (shard && shard->pieces.size() != pieces.size()) shard.reset();
-    if (shard) seconds += shard->seconds;
+    if (shard) {
+      seconds += shard->seconds;
+      replicate_seconds += shard->replicate_seconds;
+    }
     for (std::size_t i = 0; i < pieces.size(); ++i) {
       if (pieces[i].cell != open) {
         finish_cell();
@@ -332,7 +335,7 @@ std::vector<std::uint64_t> make_dataset(const StudyFile& study, const ShardPlan&
     reached["reached"].push_back(std::move(entry));
   }
   // What depends on the machine stands alone: all else has the same bytes whoever ran the study.
-  manifest["timings"] = {{"shard_seconds", seconds}};
+  manifest["timings"] = {{"shard_seconds", seconds}, {"replicate_seconds", replicate_seconds}};
   const auto written = [&](const char* name, std::string_view text) {
     auto file = std::make_unique<TemporaryFile>((out / name).string());
     file->write(text);
@@ -356,20 +359,22 @@ std::vector<std::uint64_t> make_dataset(const StudyFile& study, const ShardPlan&
 /// A cell at a time, with its designs kept from one to the next. One a thread.
 class CellMaker {
 public:
-  CellMaker(const StudyFile& study, const std::string& folder) : study_(study), folder_(folder) {}
+  CellMaker(const StudyFile& study, const std::string& folder) : reader_(study), folder_(folder) {}
   Cell& take(std::uint64_t number) {
     if (!cell_ || at_ != number) {
-      cell_.reset();
-      Specification specification = study_.specification(number);
+      const Specification& specification = reader_.read(number);
       const std::uint64_t seed = cell_seed(specification, number);
-      cell_.emplace(std::move(specification), folder_, seed, cache_);
+      if (!cell_ || !reader_.only_truth_changed() || !cell_->take_truth(specification.truth, seed)) {
+        cell_.reset();
+        cell_.emplace(specification, folder_, seed, cache_);
+      }
       at_ = number;
     }
     return *cell_;
   }
 
 private:
-  const StudyFile& study_;
+  CellReader reader_;
   const std::string& folder_;
   DesignCache cache_;
   std::optional<Cell> cell_;
@@ -389,7 +394,7 @@ public:
       begun_ = true;
       next_ = next->first + 1;
       for (const PieceResult& piece : next->second) {
-        if (cell_.names.empty() || cell_.cell != piece.piece.cell) {
+        if (!cell_.names || cell_.cell != piece.piece.cell) {
           cell_ = {};
           whole_ = piece.piece.first == 0;
           done_ = false;
@@ -403,7 +408,7 @@ public:
     if (precision_ > 0 && next_ == shard) next_ = shard + 1;
   }
   [[nodiscard]] bool is_done(std::uint64_t cell) const {
-    return precision_ > 0 && whole_ && done_ && cell_.cell == cell && !cell_.names.empty();
+    return precision_ > 0 && whole_ && done_ && cell_.cell == cell && cell_.names != nullptr;
   }
 
 private:
@@ -428,8 +433,13 @@ ShardResult run_shard(const ShardPlan& plan, std::uint64_t k, const StudyIdentit
     std::function<void(const ReplicateValue&)> keep;
     if (writer)
       keep = [&](const ReplicateValue& value) { writer->add(piece.cell, value, cell.value_names()[value.value]); };
-    PieceResult result{piece, cell.rows(), cell.series(), {}};
+    PieceResult result{piece, cell.rows(), cell.series_names(), {}};
+    // Cells that were made one by one have equal names, each its own: one of them will do.
+    if (!shard.pieces.empty() && same_names(shard.pieces.back().names, result.names))
+      result.names = shard.pieces.back().names;
+    const auto begin = Clock::now();
     result.sums = cell.run(piece.first, piece.count, threads, keep);
+    shard.replicate_seconds += since(begin);
     shard.pieces.push_back(std::move(result));
   }
   shard.seconds = since(start);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -30,6 +31,10 @@ struct SeriesName {
   Measure measure = Measure::estimate;
   bool operator==(const SeriesName&) const = default;
 };
+
+/// Names of a cell's series: most cells have the same, and share them.
+using SeriesNames = std::shared_ptr<const std::vector<SeriesName>>;
+inline bool same_names(const SeriesNames& a, const SeriesNames& b) { return a == b || (a && b && *a == *b); }
 
 /// Sums over a series. Added up in the replicates' order within a shard and in the shards' order, so that they have the
 /// same bits however the work was divided.

@@ -37,8 +37,8 @@ private:
 /// What a piece left.
 struct PieceResult {
   Piece piece;
-  std::uint64_t rows = 0;         ///< of the cell's table
-  std::vector<SeriesName> names;  ///< of its sums
+  std::uint64_t rows = 0;  ///< of the cell's table
+  SeriesNames names;       ///< of its sums
   std::vector<SeriesSums> sums;
 };
 
@@ -58,7 +58,8 @@ std::string difference(const StudyIdentity& other, const StudyIdentity& here);
 struct ShardResult {
   StudyIdentity study;
   std::uint64_t shard = 0;
-  double seconds = 0;
+  double seconds = 0;            ///< that it took
+  double replicate_seconds = 0;  ///< of them, what drawing, fitting, testing and adding up replicates took
   std::vector<PieceResult> pieces;
 };
 

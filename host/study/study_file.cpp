@@ -500,6 +500,7 @@ struct GridKey {
   std::string path;  ///< as written
   toml::source_region source;
   const toml::array* values;
+  bool of_truth = false;  ///< all its paths are values within the truth
 };
 
 class StudyFile::Impl {
@@ -558,20 +559,30 @@ public:
         throw InputError(
             place_of(name_, value.source()) +
             fmt::format(": 'grid.{}': expected a list with something in it, found {}", full, TomlReader::found(value)));
-      keys_.push_back({full, key.source(), values});
+      keys_.push_back({full, key.source(), values, is_of_truth(full)});
     }
   }
 
-  /// Puts a value in the place of all paths of a key.
-  static void replace(Replacements& to, std::string_view key, const Replacement& value) {
+  /// Calls `each` for all paths of a key.
+  template <typename Each>
+  static void for_paths(std::string_view key, Each each) {
     while (!key.empty()) {
       const std::size_t comma = std::min(key.find(','), key.size());
       std::string_view path = key.substr(0, comma);
       while (path.starts_with(' ')) path.remove_prefix(1);
       while (path.ends_with(' ')) path.remove_suffix(1);
-      to[std::string(path)] = value;
+      each(path);
       key.remove_prefix(std::min(comma + 1, key.size()));
     }
+  }
+  static bool is_of_truth(std::string_view key) {
+    bool out = true;
+    for_paths(key, [&](std::string_view path) { out = out && path.starts_with("truth."); });
+    return out;
+  }
+  /// Puts a value in the place of all paths of a key.
+  static void replace(Replacements& to, std::string_view key, const Replacement& value) {
+    for_paths(key, [&](std::string_view path) { to[std::string(path)] = value; });
   }
 
   /// What stands in for the file's values at a cell.
@@ -598,6 +609,23 @@ public:
         throw InputError(place_of(name_, replacement.key) +
                          fmt::format(": '{}' is no value of the study that a grid can change", path));
     return out;
+  }
+
+  /// Whether two cells of the product of lists differ in values of the truth alone.
+  [[nodiscard]] bool differ_in_truth(std::uint64_t a, std::uint64_t b) const {
+    if (list_ != nullptr) return false;
+    for (std::size_t i = keys_.size(); i-- > 0; a /= keys_[i].values->size(), b /= keys_[i].values->size()) {
+      const std::uint64_t size = keys_[i].values->size();
+      if (a % size != b % size && !keys_[i].of_truth) return false;
+    }
+    return true;
+  }
+
+  /// The truth of a cell whose other values have been read.
+  [[nodiscard]] Truth truth(std::uint64_t cell) const {
+    const Replacements values = replacements(cell);
+    TomlReader reader(name_, &root_, "", values, root_.source());
+    return study::truth(reader.table("truth"));
   }
 
   /// Every value of the grid once, with the others at their first.
@@ -633,12 +661,20 @@ public:
 
   [[nodiscard]] std::vector<GridValue> grid_values(std::uint64_t cell) const {
     std::vector<GridValue> out;
-    const Replacements values = replacements(cell);
-    for (const std::string& name : names_) {
-      const auto at = values.find(name.substr(0, name.find(',')));
-      if (at == values.end()) continue;
-      const toml::node& node = *at->second.value;
-      GridValue value{name, false, 0, {}};
+    out.reserve(names_.size());
+    std::uint64_t stride = cells_;
+    for (std::size_t i = 0; i < names_.size(); ++i) {
+      const toml::node* found = nullptr;
+      if (list_ != nullptr) {
+        found = (*list_)[cell].as_table()->get(names_[i]);
+        if (found == nullptr) continue;
+      } else {
+        const std::uint64_t size = keys_[i].values->size();
+        stride /= size;
+        found = &(*keys_[i].values)[cell / stride % size];
+      }
+      const toml::node& node = *found;
+      GridValue value{names_[i], false, 0, {}};
       if (node.is_number()) {
         value.is_number = true;
         value.number = *node.value<double>();
@@ -688,5 +724,17 @@ const std::vector<std::string>& StudyFile::grid_keys() const { return impl_->nam
 std::vector<bool> StudyFile::grid_numeric() const { return impl_->grid_numeric(); }
 std::vector<GridValue> StudyFile::grid_values(std::uint64_t cell) const { return impl_->grid_values(cell); }
 Specification StudyFile::specification(std::uint64_t cell) const { return impl_->specification(cell); }
+
+const Specification& CellReader::read(std::uint64_t cell) {
+  const StudyFile::Impl& study = *study_.impl_;
+  only_truth_changed_ = at_ && study.differ_in_truth(*at_, cell);
+  at_.reset();  // should what follows throw, nothing is known of the cell before
+  if (only_truth_changed_)
+    specification_.truth = study.truth(cell);
+  else
+    specification_ = study.specification(cell);
+  at_ = cell;
+  return specification_;
+}
 
 }  // namespace batchlmm::study

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -46,9 +47,27 @@ public:
   [[nodiscard]] Specification specification(std::uint64_t cell) const;
 
 private:
+  friend class CellReader;
   class Impl;
   explicit StudyFile(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
+};
+
+/// Reads cells one after another: what one has in common with the one before is not read again. One a thread.
+class CellReader {
+public:
+  /// @param study  kept by reference
+  explicit CellReader(const StudyFile& study) : study_(study) {}
+  /// @throws InputError as StudyFile::specification
+  const Specification& read(std::uint64_t cell);
+  /// The last one differs from the one before in its truth alone.
+  [[nodiscard]] bool only_truth_changed() const { return only_truth_changed_; }
+
+private:
+  const StudyFile& study_;
+  std::optional<std::uint64_t> at_;
+  bool only_truth_changed_ = false;
+  Specification specification_;
 };
 
 }  // namespace batchlmm::study

@@ -1,0 +1,102 @@
+#!/usr/bin/env python3
+"""What `batchlmm study` takes beside its replicates: a million cells of ten replicates.
+
+    bench/study_scale.py [--build build/release] [--cells N] [--out FILE.json]
+
+Runs studies of many cells on one thread, each with ten replicates a cell, and prints the share of the time that went into
+anything else than drawing, fitting, testing and adding up replicates (setting cells up, shards, the dataset, the page), what
+that is a cell, and the largest resident memory. `tiny` has 8 rows and one model: next to nothing but overhead. `grid` has
+the designs, models, selections and tests of Matuschek et al. (2017), at 50 x 20. `replicates` is one cell of `tiny` with as
+many replicates: what its memory says beside the others' does not depend on cells."""
+
+import argparse
+import json
+import pathlib
+import re
+import sys
+import tempfile
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+from harness import machine, results, studies  # noqa: E402
+from harness.processes import ONE_THREAD, ROOT, run  # noqa: E402
+
+REPLICATES = 10
+TINY = """[study]
+seed = 1
+replicates = {replicates}
+[design]
+kind = "crossed"
+units = {{ subject = 4 }}
+[design.factors.c]
+levels = ["A", "B"]
+codes = [-0.5, 0.5]
+[truth]
+formula = "y ~ c + (1 | subject)"
+sigma = 1
+beta = {{ "(Intercept)" = 0, c = 0.5 }}
+random.subject.sd = {{ "(Intercept)" = 1 }}
+[models.m]
+formula = "y ~ c + (1 | subject)"
+[tests.z]
+kind = "wald"
+model = "m"
+contrast = "c"
+"""
+
+
+def grid(cells, first, second):
+    """A grid of about so many cells over two values of the truth."""
+    side = max(1, round(cells ** 0.5))
+    values = [", ".join(f"{0.5 + i / n:.6f}" for i in range(n)) for n in (side, max(1, cells // side))]
+    return f'[grid]\n"{first}" = [{values[0]}]\n"{second}" = [{values[1]}]\n'
+
+
+def tiny(cells):
+    return TINY.format(replicates=REPLICATES) + grid(cells, "truth.sigma", "truth.beta.c")
+
+
+def one_cell(cells):
+    return TINY.format(replicates=REPLICATES * cells)
+
+
+def matuschek(cells):
+    text = (studies.STUDIES / "matuschek2017.toml").read_text(encoding="utf-8")
+    text = re.sub(r"^replicates = \d+", f"replicates = {REPLICATES}", text, count=1, flags=re.M)
+    return text[:text.index("[grid]")] + grid(cells, "truth.sigma", "truth.beta.c")
+
+
+def measure(program, text):
+    with tempfile.TemporaryDirectory() as place:
+        file, out = pathlib.Path(place) / "study.toml", pathlib.Path(place) / "out"
+        file.write_text(text, encoding="utf-8")
+        done = run([program, "study", file, "--out", out, "--threads", "1"], ONE_THREAD)
+        manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
+        sizes = {name: (out / name).stat().st_size for name in ("cells.parquet", "report.html")}
+    spent = manifest["timings"]["replicate_seconds"]
+    return {"cells": manifest["cells"], "replicates": manifest["replicates"]["used"], "seconds": done.seconds,
+            "cpu_seconds": done.cpu_seconds, "replicate_seconds": spent, "other_share": 1 - spent / done.seconds,
+            "other_us_per_cell": 1e6 * (done.seconds - spent) / manifest["cells"], "peak_kb": done.peak_kb, "bytes": sizes}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build" / "release")
+    parser.add_argument("--cells", type=int, default=1_000_000)
+    parser.add_argument("--out", type=pathlib.Path, default=ROOT / "bench" / "results" / "study_scale.json")
+    arguments = parser.parse_args()
+    found = {}
+    for name, make, cells in (("tiny", tiny, arguments.cells // 100), ("tiny", tiny, arguments.cells),
+                              ("replicates", one_cell, arguments.cells), ("grid", matuschek, arguments.cells // 1000)):
+        one = measure(arguments.build / "batchlmm", make(cells))
+        found[f"{name}, {one['cells']:,} cells"] = one
+        print(f"{name}: {one['cells']:,} cells, {one['replicates']:,} replicates, {one['seconds']:.2f} s "
+              f"({one['cpu_seconds']:.2f} s of CPU): beside replicates {100 * one['other_share']:.2g} %, "
+              f"{one['other_us_per_cell']:.3g} us a cell; {(one['peak_kb'] or 0) / 1024:.0f} MiB; "
+              f"cells.parquet {one['bytes']['cells.parquet'] / 2**20:.1f} MiB, report.html "
+              f"{one['bytes']['report.html'] / 2**20:.2f} MiB", flush=True)
+    results.write(arguments.out, {"format": results.FORMAT, "command": "bench/study_scale.py", "machine": machine.machine(), "build": machine.build(arguments.build),
+                                  "cases": found})
+
+
+if __name__ == "__main__":
+    main()
