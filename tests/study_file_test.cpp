@@ -136,6 +136,42 @@ TEST(StudyFile, PathsWithCommasHaveTheSameValue) {
   EXPECT_EQ(file.grid_values(1)[1].number, 2);
 }
 
+// What a reader takes over from the cell before must be what the file says of the cell.
+TEST(StudyFile, CellsReadOneAfterAnotherAreThoseReadAlone) {
+  std::string text = crossed.substr(0, crossed.find("[grid]"));
+  text.replace(text.find("condition = { normal = [0, 1] }"), 31, "condition = 0.5");
+  text += R"toml([grid]
+"design.units.subject" = [12, 24]
+"truth.sigma" = [1, 2]
+"truth.beta.condition" = [0, { normal = [1, 2] }, 0.25]
+"truth.random.subject.sd.condition, truth.random.item.sd.(Intercept)" = [0, 3]
+"truth.random.subject.correlation" = [0.1, -0.2]
+)toml";
+  const StudyFile file = StudyFile::parse(text, "s.toml");
+  CellReader reader(file), backwards(file);
+  int with_the_rest = 0;
+
+  for (std::uint64_t i = 0; i < file.cells(); ++i)
+    for (const auto& [cell, from] : {std::pair(i, &reader), std::pair(file.cells() - 1 - i, &backwards)}) {
+      const Specification alone = file.specification(cell), &read = from->read(cell);
+      with_the_rest += from->only_truth_changed() ? 0 : 1;
+
+      EXPECT_EQ(read.design.units[0].count, alone.design.units[0].count) << cell;
+      EXPECT_EQ(read.truth.sigma.first, alone.truth.sigma.first) << cell;
+      EXPECT_EQ(read.truth.beta[1].first, "condition");
+      EXPECT_EQ(read.truth.beta[1].second.kind, alone.truth.beta[1].second.kind) << cell;
+      EXPECT_EQ(read.truth.beta[1].second.first, alone.truth.beta[1].second.first) << cell;
+      EXPECT_EQ(read.truth.beta[1].second.second, alone.truth.beta[1].second.second) << cell;
+      for (std::size_t t = 0; t < 2; ++t)
+        for (std::size_t s = 0; s < alone.truth.random[t].sd.size(); ++s)
+          EXPECT_EQ(read.truth.random[t].sd[s].second.first, alone.truth.random[t].sd[s].second.first) << cell;
+      EXPECT_EQ(read.truth.random[0].correlation[0].second.first, alone.truth.random[0].correlation[0].second.first);
+    }
+
+  EXPECT_EQ(file.cells(), 48U);
+  EXPECT_EQ(with_the_rest, 4);  // the first cell and the one where the design changes, each way
+}
+
 TEST(StudyFile, CellsMayBeListed) {
   std::string text = crossed.substr(0, crossed.find("[grid]"));
   text += "[[cells]]\n\"design.units.subject\" = 5\n[[cells]]\n\"study.replicates\" = 9\n\"truth.sigma\" = 3\n";

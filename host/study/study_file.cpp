@@ -4,6 +4,7 @@
 #include <fstream>
 #include <optional>
 #include <sstream>
+#include <utility>
 
 #include "host/study/toml_reader.hpp"
 
@@ -621,6 +622,43 @@ public:
     return true;
   }
 
+  /// Changes the truth of a cell into that of another where that takes no more than setting numbers: they were checked
+  /// when the file was read. @return false where it takes more; the truth may be changed in part then
+  [[nodiscard]] bool set_truth(std::uint64_t from, std::uint64_t to, Truth& truth) const {
+    for (std::size_t i = keys_.size(); i-- > 0; from /= keys_[i].values->size(), to /= keys_[i].values->size()) {
+      const std::uint64_t size = keys_[i].values->size();
+      if (from % size == to % size) continue;
+      const toml::node &before = (*keys_[i].values)[from % size], &after = (*keys_[i].values)[to % size];
+      if (!before.is_number() || !after.is_number()) return false;
+      bool set = true;
+      for_paths(keys_[i].path,
+                [&](std::string_view path) { set = set && set_number(path, *after.value<double>(), truth); });
+      if (!set) return false;
+    }
+    return true;
+  }
+  static bool set_number(std::string_view path, double value, Truth& truth) {
+    const auto set = [value](Quantity& quantity) {
+      if (quantity.kind != Quantity::Kind::fixed || quantity.is_variance) return false;
+      quantity.first = value;
+      return true;
+    };
+    const auto set_among = [&](std::vector<std::pair<std::string, Quantity>>& entries, std::string_view name) {
+      for (auto& [entry, quantity] : entries)
+        if (entry == name) return set(quantity);
+      return false;
+    };
+    constexpr std::string_view beta = "truth.beta.", random = "truth.random.", sd = ".sd.";
+    if (path == "truth.sigma") return set(truth.sigma);
+    if (path.starts_with(beta)) return set_among(truth.beta, path.substr(beta.size()));
+    if (!path.starts_with(random)) return false;
+    path.remove_prefix(random.size());
+    for (TruthTerm& term : truth.random)
+      if (path.starts_with(term.group) && path.substr(term.group.size()).starts_with(sd))
+        return set_among(term.sd, path.substr(term.group.size() + sd.size()));
+    return false;
+  }
+
   /// The truth of a cell whose other values have been read.
   [[nodiscard]] Truth truth(std::uint64_t cell) const {
     const Replacements values = replacements(cell);
@@ -727,12 +765,12 @@ Specification StudyFile::specification(std::uint64_t cell) const { return impl_-
 
 const Specification& CellReader::read(std::uint64_t cell) {
   const StudyFile::Impl& study = *study_.impl_;
-  only_truth_changed_ = at_ && study.differ_in_truth(*at_, cell);
-  at_.reset();  // should what follows throw, nothing is known of the cell before
-  if (only_truth_changed_)
-    specification_.truth = study.truth(cell);
-  else
+  const std::optional<std::uint64_t> before = std::exchange(at_, {});  // none, should what follows throw
+  only_truth_changed_ = before && study.differ_in_truth(*before, cell);
+  if (!only_truth_changed_)
     specification_ = study.specification(cell);
+  else if (!study.set_truth(*before, cell, specification_.truth))
+    specification_.truth = study.truth(cell);
   at_ = cell;
   return specification_;
 }
