@@ -3,11 +3,12 @@
 
     bench/study_scale.py [--build build/release] [--cells N] [--out FILE.json]
 
-Runs studies of many cells on one thread, each with ten replicates a cell, and prints what took time beside drawing, fitting,
-testing and adding up replicates: the scheduler (cells set up, shards written; a share of the shards' time) and the rest of
-the process (start, cells.parquet, report.html), and the largest resident memory. `tiny` has 8 rows and one model: next to nothing but overhead. `grid` has
-the designs, models, selections and tests of Matuschek et al. (2017), at 50 x 20. `replicates` is one cell of `tiny` with as
-many replicates: what its memory says beside the others' does not depend on cells."""
+Runs studies of many cells on one thread, each with ten replicates a cell, and prints what took time beside drawing,
+fitting, testing and adding up replicates: the scheduler (cells set up, shards written; a share of the shards' time) and
+the rest of the process (start, cells.parquet, report.html), and the largest resident memory.
+
+`tiny` has 8 rows and one model: next to nothing but overhead. `grid` has the designs, models, selections and tests of
+Matuschek et al. (2017), at 50 x 20. `replicates` is one cell of `tiny` with as many replicates."""
 
 import argparse
 import json
@@ -93,10 +94,11 @@ def main():
         found[f"{name}, {one['cells']:,} cells"] = one
         print(f"{name}: {one['cells']:,} cells, {one['replicates']:,} replicates, {one['seconds']:.2f} s "
               f"({one['cpu_seconds']:.2f} s of CPU): scheduler {100 * one['scheduler_share']:.2g} % of the shards' time, "
-              f"{one['scheduler_us_per_cell']:.3g} us a cell; dataset and start {one['rest_us_per_cell']:.3g} us a cell; {(one['peak_kb'] or 0) / 1024:.0f} MiB; "
-              f"cells.parquet {one['bytes']['cells.parquet'] / 2**20:.1f} MiB, report.html "
-              f"{one['bytes']['report.html'] / 2**20:.2f} MiB", flush=True)
-    results.write(arguments.out, {"format": results.FORMAT, "command": "bench/study_scale.py", "machine": machine.machine(), "build": machine.build(arguments.build),
+              f"{one['scheduler_us_per_cell']:.3g} us a cell; dataset and start {one['rest_us_per_cell']:.3g} us a cell; "
+              f"{(one['peak_kb'] or 0) / 1024:.0f} MiB; cells.parquet {one['bytes']['cells.parquet'] / 2**20:.1f} MiB, "
+              f"report.html {one['bytes']['report.html'] / 2**20:.2f} MiB", flush=True)
+    results.write(arguments.out, {"format": results.FORMAT, "command": "bench/study_scale.py",
+                                  "machine": machine.machine(), "build": machine.build(arguments.build),
                                   "cases": found})
 
 

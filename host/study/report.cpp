@@ -267,7 +267,7 @@ private:
   }
 
   void estimates() {
-    constexpr std::size_t most_open = 200;
+    constexpr std::size_t most_rows = 2000;
     out_ +=
         "<h2>Estimates</h2>\n<details><summary>mean, bias, RMSE, empirical and mean model standard error of every "
         "parameter</summary>\n<div class=\"wide\"><table>\n<tr>";
@@ -276,11 +276,13 @@ private:
     const std::vector<std::string> names{"mean", "bias", "rmse", "empirical_se", "model_se"};
     for (const std::string& name : names) out_ += "<th>" + name + "</th>";
     out_ += "</tr>\n";
-    std::size_t shown = 0;
+    std::size_t rows = 0, shown = 0;
     for (const ReportCell& cell : cells_) {
-      if (++shown > most_open) break;
+      if (rows >= most_rows) break;
+      ++shown;
       for (const Estimand& e : cell.estimands) {
         if (e.name != "mean") continue;
+        ++rows;
         start_of_cell(cell);
         out_ += "<td class=\"text\">" + escaped(e.subject) + "</td><td class=\"text\">" + escaped(e.term) + "</td>";
         for (const std::string& name : names) {
@@ -294,8 +296,8 @@ private:
       }
     }
     out_ += "</table></div>\n";
-    if (cells_.size() > most_open)
-      out_ += fmt::format("<p class=\"muted\">Of the first {} cells; cells.parquet has all.</p>\n", most_open);
+    if (shown < facts_.cells)
+      out_ += fmt::format("<p class=\"muted\">Of the first {} cells; cells.parquet has all.</p>\n", shown);
     out_ += "</details>\n";
   }
 
