@@ -437,7 +437,37 @@ TEST(StudyRun, ADryRunDoesNothingAndTellsSizes) {
   EXPECT_EQ(plan.replicates, 900U);
   ASSERT_EQ(plan.lines.size(), 6U);
   EXPECT_EQ(plan.lines[1].rows, 96U);
+  for (const DryRun::Line& line : plan.lines) {
+    EXPECT_GT(line.seconds, 0);
+    EXPECT_GT(line.bytes, 8.0 * static_cast<double>(line.rows * 64));  // the responses of a shard at least
+    ASSERT_EQ(line.fits.size(), 3U);  // each model once, though tests and selections name them again
+    EXPECT_EQ(line.fits[0].model, "full");
+    EXPECT_EQ(line.fits[2].model, "subjects");
+    EXPECT_EQ(line.fits[2].tier, Tier::symmetry);  // a single factor, balanced
+  }
   EXPECT_GT(plan.seconds, 0);
+}
+
+TEST(StudyRun, ADryRunOfManyCellsTriesOneOfEachDesign) {
+  std::string many = small.substr(0, small.find("[grid]"));
+  many +=
+      "[grid]\n\"truth.beta.c\" = [0, 0.1, 0.2, 0.3, 0.4]\n\"design.units.item\" = [6, 12]\n\"truth.sigma\" = [1, 2, "
+      "3]\n";
+  const StudyFile study = StudyFile::parse(many + "[response]\nmissing = { random = 0.05 }\n", "s.toml");
+
+  const DryRun plan = dry_run(study, {}, 10);
+
+  EXPECT_EQ(plan.cells, 30U);
+  EXPECT_EQ(plan.groups, 2U);
+  ASSERT_EQ(plan.lines.size(), 2U);
+  EXPECT_EQ(plan.lines[0].cell, 0U);
+  EXPECT_EQ(plan.lines[1].cell, 3U);
+  EXPECT_EQ(plan.lines[0].rows, 48U);
+  EXPECT_EQ(plan.lines[1].rows, 96U);
+  for (const DryRun::Line& line : plan.lines) {
+    EXPECT_EQ(line.cells, 15U);
+    for (const FittedName& fit : line.fits) EXPECT_EQ(fit.tier, Tier::streaming) << fit.model;  // rows are missing
+  }
 }
 
 // Hand-made: means by subject and condition of a table of six.

@@ -10,6 +10,7 @@
 
 #include "batchlmm/error.hpp"
 #include "host/batch/backend.hpp"
+#include "host/batch/tier.hpp"
 #include "host/cli/arguments.hpp"
 #include "host/cli/commands.hpp"
 #include "host/cli/mpi_ranks.hpp"
@@ -38,24 +39,54 @@ void take_part(const std::string& text, study::RunOptions& options) {
 }
 
 std::string duration(double seconds) {
+  if (seconds < 1) return fmt::format("{:.3g} ms", 1e3 * seconds);
   if (seconds < 120) return fmt::format("{:.3g} s", seconds);
   if (seconds < 7200) return fmt::format("{:.3g} min", seconds / 60);
   return fmt::format("{:.3g} h", seconds / 3600);
 }
 
+std::string size(double bytes) {
+  constexpr double mebibyte = 1024.0 * 1024.0;
+  return bytes < 1024 * mebibyte ? fmt::format("{:.3g} MiB", bytes / mebibyte)
+                                 : fmt::format("{:.3g} GiB", bytes / (1024 * mebibyte));
+}
+
+/// "by symmetry: full (ML), null (ML); by streaming: other (REML)"
+std::string fits_text(const std::vector<study::FittedName>& fits) {
+  std::string out;
+  for (const Tier tier : {Tier::symmetry, Tier::streaming, Tier::shared_factorization, Tier::large}) {
+    std::string names;
+    for (const study::FittedName& fit : fits)
+      if (fit.tier == tier)
+        names +=
+            fmt::format("{}{} ({})", names.empty() ? "" : ", ", fit.model, fit.method == Method::ml ? "ML" : "REML");
+    if (!names.empty()) out += fmt::format("{}by {}: {}", out.empty() ? "" : "; ", tier_name(tier), names);
+  }
+  return out.empty() ? "no model" : out;
+}
+
 std::string dry_run_text(const study::DryRun& plan, int threads) {
   std::string out = fmt::format("{} cells, {} replicates, {} shards\n", plan.cells, plan.replicates, plan.shards);
+  std::string fits;
   for (const auto& line : plan.lines) {
     std::string values;
     for (const study::GridValue& value : line.values)
       values += fmt::format("{}{} = {}", values.empty() ? "" : ", ", value.key,
                             value.is_number ? fmt::format("{}", value.number) : value.text);
-    out += fmt::format("  cell {}: {}{}{} rows, {} replicates, {} on one core\n", line.cell, values,
-                       values.empty() ? "" : "; ", line.rows, line.replicates, duration(line.seconds));
+    out +=
+        fmt::format("  cell {}{}: {}{}{} rows, {} replicates, {} on one core, {}\n", line.cell,
+                    line.cells > 1 ? fmt::format(", for {} that differ in the truth", line.cells) : "", values,
+                    values.empty() ? "" : "; ", line.rows, line.replicates, duration(line.seconds), size(line.bytes));
+    const std::string these = fits_text(line.fits);
+    if (these != fits) out += "    fitted " + these + "\n";
+    fits = these;
   }
-  if (plan.cells > plan.lines.size()) out += fmt::format("  and {} more cells\n", plan.cells - plan.lines.size());
-  return out + fmt::format("estimated {} on {} {}, from a trial of the cells above\n", duration(plan.seconds), threads,
-                           threads == 1 ? "thread" : "threads");
+  if (plan.groups > plan.lines.size())
+    out += fmt::format("  and {} more {}\n", plan.groups - plan.lines.size(),
+                       plan.groups == plan.cells ? "cells" : "designs, models or tests");
+  return out +
+         fmt::format("estimated {} and {} on {} {}: an estimate, from a trial of a few replicates of the cells above\n",
+                     duration(plan.seconds), size(plan.bytes), threads, threads == 1 ? "thread" : "threads");
 }
 
 /// Where power curves reach the target, a line each.
@@ -141,7 +172,8 @@ Run add_study_command(CLI::App& app) {
   command->add_option("--shard", arguments->shard, "Part I of N of the work, for machines side by side")
       ->option_text("I/N");
   command->add_flag("--keep", arguments->keep, "Keep every replicate: FOLDER/replicates/part-*.parquet");
-  command->add_flag("--dry-run", arguments->dry_run, "Show cells, replicates and estimated time, and do nothing");
+  command->add_flag("--dry-run", arguments->dry_run,
+                    "Show cells, replicates, tiers, memory and estimated time, and do nothing");
   return [arguments] { return run_study_command(*arguments); };
 }
 

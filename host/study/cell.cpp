@@ -37,6 +37,11 @@ constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 constexpr double panel_bytes = 64e6;
 constexpr std::uint64_t fewest_in_panel = 64, most_in_panel = 1U << 14U;
 
+std::uint64_t replicates_in_panel(std::uint64_t rows) {
+  const auto fit = static_cast<std::uint64_t>(panel_bytes / (8.0 * static_cast<double>(rows)));
+  return std::clamp(fit, fewest_in_panel, most_in_panel);
+}
+
 /// What makes the responses of a batch's items now.
 struct Current {
   std::span<const double> panel;  ///< replicates x n
@@ -67,6 +72,7 @@ void in_parallel(std::uint64_t count, int threads, const std::function<void(std:
 
 /// One model by one method, ready for many responses.
 struct FittedModel {
+  std::string name;  ///< of the study's model
   std::shared_ptr<const ModelMatrices> matrices;
   Formula formula;
   Method method = Method::reml;
@@ -244,6 +250,7 @@ struct Cell::Impl {
         prepared->models.try_emplace({model.formula, method, tests ? static_cast<int>(*tests) : -1});
     FittedModel& entry = at->second;
     if (!added) return entry;
+    entry.name = model.name;
     try {
       entry.formula = parse_formula(model.formula);
       const Formula truth = parse_formula(specification.truth.formula);
@@ -508,22 +515,58 @@ struct Cell::Impl {
     std::map<const FittedModel*, std::vector<BatchFit>> of;
   };
 
-  void fit_all(std::uint64_t count, int threads, Fits& fits) const {
-    const bool variants = simulator->has_missing() || !prepared->design.anew.empty();
-    std::vector<const FittedModel*> wanted(own.begin(), own.end());
+  /// Each replicate has a design of its own.
+  [[nodiscard]] bool has_variants() const { return simulator->has_missing() || !prepared->design.anew.empty(); }
+
+  /// The models that are fitted in every replicate, each once.
+  [[nodiscard]] std::vector<const FittedModel*> wanted() const {
+    std::vector<const FittedModel*> out;
+    const auto want = [&](const std::vector<const FittedModel*>& models) {
+      for (const FittedModel* model : models)
+        if (std::find(out.begin(), out.end(), model) == out.end()) out.push_back(model);
+    };
+    want(own);
     for (const PreparedTest& test : tests) {
-      wanted.insert(wanted.end(), test.full.begin(), test.full.end());
-      wanted.insert(wanted.end(), test.null.begin(), test.null.end());
+      want(test.full);
+      want(test.null);
     }
-    for (const auto& models : selected) wanted.insert(wanted.end(), models.begin(), models.end());
+    for (const auto& models : selected) want(models);
+    return out;
+  }
+
+  [[nodiscard]] std::vector<FittedName> fitted_names() const {
+    std::vector<FittedName> out;
+    for (const FittedModel* model : wanted())
+      out.push_back({model->name, model->method, has_variants() ? Tier::streaming : model->batch->tier(0)});
+    return out;
+  }
+
+  [[nodiscard]] double memory(std::uint64_t count, int threads) const {
     BatchOptions options;
     options.threads = threads;
-    for (const FittedModel* model : wanted) {
+    const auto held = static_cast<double>(count), n = static_cast<double>(simulator->model().rows.size());
+    double bytes = 8 * held * n, most = 0;
+    if (!prepared->design.anew.empty()) bytes += 8 * held * n * static_cast<double>(simulator->table().columns.size());
+    for (const FittedModel* model : wanted()) {
+      const ModelMatrices& matrices = *model->matrices;
+      const auto p = static_cast<double>(matrices.X.cols());
+      double columns = p + 2;
+      for (const RandomTerm& term : matrices.random) columns += static_cast<double>(term.names.size()) + 1;
+      // The design, and a fit of every replicate: its numbers, and five vectors' own.
+      bytes += 8 * n * columns + held * (static_cast<double>(sizeof(BatchFit)) + 8 * (p * p + p + 10) + 5 * 16.0);
+      most = std::max(most, model->batch->memory(options));
+    }
+    return bytes + most;
+  }
+
+  void fit_all(std::uint64_t count, int threads, Fits& fits) const {
+    BatchOptions options;
+    options.threads = threads;
+    for (const FittedModel* model : wanted()) {
       std::vector<BatchFit>& to = fits.of[model];
-      if (!to.empty()) continue;
       to.reserve(count);
       model->batch->fit_each(
-          variants ? most_in_panel : 0, count,
+          has_variants() ? most_in_panel : 0, count,
           [&](std::uint64_t, std::span<const BatchFit> some) { to.insert(to.end(), some.begin(), some.end()); },
           options);
     }
@@ -745,11 +788,15 @@ const std::vector<SeriesName>& Cell::series() const { return *impl_->names; }
 SeriesNames Cell::series_names() const { return impl_->names; }
 const std::vector<ValueName>& Cell::value_names() const { return impl_->values; }
 
+std::vector<FittedName> Cell::fits() const { return impl_->fitted_names(); }
+double Cell::memory(std::uint64_t count, int threads) const {
+  return impl_->memory(std::min(count, replicates_in_panel(rows())), thread_count(threads));
+}
+
 std::vector<SeriesSums> Cell::run(std::uint64_t first, std::uint64_t count, int threads,
                                   const std::function<void(const ReplicateValue&)>& keep) {
   std::vector<SeriesSums> sums(impl_->names->size());
-  const auto fit = static_cast<std::uint64_t>(panel_bytes / (8.0 * static_cast<double>(rows())));
-  const std::uint64_t piece = std::clamp(fit, fewest_in_panel, most_in_panel);
+  const std::uint64_t piece = replicates_in_panel(rows());
   for (std::uint64_t at = 0; at < count; at += piece)
     impl_->add_piece(first + at, std::min(piece, count - at), thread_count(threads), sums, keep);
   return sums;

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "host/batch/tiers.hpp"
 #include "host/study/series.hpp"
 #include "host/study/specification.hpp"
 
@@ -24,6 +25,13 @@ struct ReplicateValue {
 /// A number that is kept of every replicate.
 struct ValueName {
   std::string subject, term, name;  ///< "max", "condition", "estimate"; "lrt", "", "p"; "max", "", "status"
+};
+
+/// A model that is fitted in every replicate.
+struct FittedName {
+  std::string model;
+  Method method = Method::reml;
+  Tier tier = Tier::streaming;
 };
 
 /// Designs and their batches, shared by cells that differ in their truth alone. Not thread-safe.
@@ -63,6 +71,10 @@ public:
   [[nodiscard]] SeriesNames series_names() const;
   /// Names of what is kept of a replicate.
   [[nodiscard]] const std::vector<ValueName>& value_names() const;
+  /// What is fitted in every replicate, and how.
+  [[nodiscard]] std::vector<FittedName> fits() const;
+  /// Bytes that a run of so many replicates takes on so many threads, with what is held for it.
+  [[nodiscard]] double memory(std::uint64_t count, int threads) const;
   /// Runs replicates first .. first + count - 1.
   /// @param threads  0: all cores
   /// @param keep     called for every number of every replicate, in order; may be empty

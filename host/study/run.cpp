@@ -8,6 +8,7 @@
 #include <exception>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -573,34 +574,66 @@ RunOutcome merge_studies(const std::vector<std::string>& folders, const std::str
   return outcome;
 }
 
+namespace {
+
+/// Seconds of a replicate on one core. Few at a time take longer each than many, and the first time longer than the
+/// next: more are tried, or as many again, as long as that is quick.
+double seconds_of_replicate(Cell& cell, std::uint64_t replicates) {
+  constexpr std::uint64_t first_trial = 16, most_tried = 4096;
+  constexpr double long_enough = 0.05;
+  constexpr int most_trials = 12;
+  const std::uint64_t most = std::min(replicates, most_tried);
+  double least = std::numeric_limits<double>::infinity(), all = 0;
+  std::uint64_t count = std::min(first_trial, most);
+  for (int trial = 0; trial < most_trials && all < long_enough; ++trial, count = std::min(4 * count, most)) {
+    const auto start = Clock::now();
+    cell.run(0, count, 1);
+    const double seconds = since(start);
+    all += seconds;
+    least = std::min(least, seconds / static_cast<double>(count));
+  }
+  return least;
+}
+
+}  // namespace
+
 DryRun dry_run(const StudyFile& study, const RunOptions& options, std::uint64_t most_lines) {
   const ShardPlan plan(study);
   DryRun out;
   out.cells = study.cells();
   out.replicates = plan.replicates();
   out.shards = plan.shards();
+  const bool each = study.cells() <= most_lines;
+  out.groups = each ? study.cells() : study.groups();
+  const int all_threads = thread_count(options.threads);
+  const auto workers =
+      static_cast<int>(std::min<std::uint64_t>(plan.shards(), static_cast<std::uint64_t>(all_threads)));
   DesignCache cache;
   double tried_seconds = 0;
   std::uint64_t tried = 0;
-  for (std::uint64_t cell = 0; cell < std::min(study.cells(), most_lines); ++cell) {
-    Specification specification = study.specification(cell);
-    const std::uint64_t seed = cell_seed(specification, cell);
-    Cell one(std::move(specification), options.folder, seed, cache);
+  for (std::uint64_t g = 0; g < std::min(out.groups, most_lines); ++g) {
     DryRun::Line line;
-    line.cell = cell;
-    line.values = study.grid_values(cell);
+    line.cell = each ? g : study.first_cell(g);
+    line.cells = each ? 1 : study.cells() / study.groups();
+    Specification specification = study.specification(line.cell);
+    const std::uint64_t seed = cell_seed(specification, line.cell);
+    Cell one(std::move(specification), options.folder, seed, cache);
+    line.values = study.grid_values(line.cell);
     line.rows = one.rows();
-    line.replicates = plan.replicates_of(cell);
-    const std::uint64_t few = std::min<std::uint64_t>(line.replicates, 16);
-    const auto start = Clock::now();
-    one.run(0, few, 1);
-    line.seconds = since(start) / static_cast<double>(few) * static_cast<double>(line.replicates);
-    tried_seconds += line.seconds;
-    tried += line.replicates;
+    line.replicates = plan.replicates_of(line.cell);
+    line.fits = one.fits();
+    const std::uint64_t piece = std::min(line.replicates, (out.replicates + out.shards - 1) / out.shards);
+    line.bytes = one.memory(piece, std::max(1, all_threads / workers));
+    line.seconds = seconds_of_replicate(one, line.replicates) * static_cast<double>(line.replicates);
+    const auto weight = static_cast<double>(line.cells);
+    tried_seconds += weight * line.seconds;
+    tried += line.cells * line.replicates;
+    out.bytes = std::max(out.bytes, line.bytes * workers);
     out.lines.push_back(std::move(line));
   }
-  const int threads = thread_count(options.threads);
-  out.seconds = tried_seconds / static_cast<double>(tried) * static_cast<double>(out.replicates) / threads;
+  const auto cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+  out.seconds = tried_seconds / static_cast<double>(tried) * static_cast<double>(out.replicates) /
+                std::min(std::max(workers, all_threads / workers * workers), cores);
   return out;
 }
 

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "host/study/cell.hpp"
 #include "host/study/curves.hpp"
 #include "host/study/shards.hpp"
 #include "host/study/study_file.hpp"
@@ -52,15 +53,22 @@ RunOutcome merge_studies(const std::vector<std::string>& folders, const std::str
 /// What `run_study` would do, without doing it.
 struct DryRun {
   std::uint64_t cells = 0, replicates = 0, shards = 0;
+  /// A cell; of many cells the first of a group that has all but the truth in common (StudyFile::groups).
   struct Line {
-    std::uint64_t cell = 0;
+    std::uint64_t cell = 0, cells = 1;  ///< how many it stands for
     std::vector<GridValue> values;
-    std::uint64_t rows = 0, replicates = 0;
-    double seconds = 0;  ///< of all its replicates on one core, from a trial of a few; 0: not tried
+    std::uint64_t rows = 0, replicates = 0;  ///< of one cell
+    std::vector<FittedName> fits;            ///< in every replicate
+    double bytes = 0;                        ///< while it runs
+    double seconds = 0;                      ///< of all its replicates on one core, from a trial of a few
   };
-  std::vector<Line> lines;  ///< of the first cells
-  double seconds = 0;       ///< of the study on the threads, from the lines
+  std::uint64_t groups = 0;  ///< lines that there would be if all were tried
+  std::vector<Line> lines;   ///< of the first groups
+  double bytes = 0;          ///< of the largest line, on all threads
+  double seconds = 0;        ///< an estimate: of the study on the threads, from the lines
 };
+/// Tries each line for a quarter of a second or so.
+/// @param most_lines  that are tried
 DryRun dry_run(const StudyFile& study, const RunOptions& options, std::uint64_t most_lines = 20);
 
 }  // namespace batchlmm::study

@@ -622,6 +622,24 @@ public:
     return true;
   }
 
+  [[nodiscard]] std::uint64_t groups() const {
+    if (list_ != nullptr) return cells_;
+    std::uint64_t out = 1;
+    for (const GridKey& key : keys_) out *= key.of_truth ? 1 : key.values->size();
+    return out;
+  }
+  [[nodiscard]] std::uint64_t first_cell(std::uint64_t group) const {
+    if (list_ != nullptr) return group;
+    std::uint64_t out = 0, stride = 1;
+    for (std::size_t i = keys_.size(); i-- > 0; stride *= keys_[i].values->size()) {
+      if (keys_[i].of_truth) continue;
+      const std::uint64_t size = keys_[i].values->size();
+      out += stride * (group % size);
+      group /= size;
+    }
+    return out;
+  }
+
   /// Changes the truth of a cell into that of another where that takes no more than setting numbers: they were checked
   /// when the file was read. @return false where it takes more; the truth may be changed in part then
   [[nodiscard]] bool set_truth(std::uint64_t from, std::uint64_t to, Truth& truth) const {
@@ -761,6 +779,8 @@ std::uint64_t StudyFile::cells() const { return impl_->cells_; }
 const std::vector<std::string>& StudyFile::grid_keys() const { return impl_->names_; }
 std::vector<bool> StudyFile::grid_numeric() const { return impl_->grid_numeric(); }
 std::vector<GridValue> StudyFile::grid_values(std::uint64_t cell) const { return impl_->grid_values(cell); }
+std::uint64_t StudyFile::groups() const { return impl_->groups(); }
+std::uint64_t StudyFile::first_cell(std::uint64_t group) const { return impl_->first_cell(group); }
 Specification StudyFile::specification(std::uint64_t cell) const { return impl_->specification(cell); }
 
 const Specification& CellReader::read(std::uint64_t cell) {

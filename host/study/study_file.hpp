@@ -43,6 +43,11 @@ public:
   [[nodiscard]] std::vector<bool> grid_numeric() const;
   /// Values at a cell; the last key varies fastest. A key that a cell of a list does not have is left out.
   [[nodiscard]] std::vector<GridValue> grid_values(std::uint64_t cell) const;
+  /// Groups of cells that have all but values of the truth in common: the product of the grid's other lists; a list of
+  /// cells has one for each.
+  [[nodiscard]] std::uint64_t groups() const;
+  /// The first cell of a group. @param group  0 .. groups() - 1
+  [[nodiscard]] std::uint64_t first_cell(std::uint64_t group) const;
   /// @throws InputError  where the grid's value at this cell cannot be used
   [[nodiscard]] Specification specification(std::uint64_t cell) const;
 
