@@ -56,7 +56,7 @@ void reduce_tile(const ResponseRows& r, int items, const double* const* y, doubl
 
 void reduce(const ResponseRows& rows, int items, const double* const* y, double* const* response) {
   V* const v = kept_array<V, 10>(static_cast<std::size_t>(rows.rows));
-  V* const sums = kept_array<V, 11>(static_cast<std::size_t>(rows.length + rows.p));
+  V* const sums = kept_array<V, 11>(static_cast<std::size_t>(rows.length) + static_cast<std::size_t>(rows.p));
   for (int first = 0; first < items; first += width)
     reduce_tile(rows, items - first < width ? items - first : width, y + first, response + first, v, sums);
 }

@@ -37,8 +37,10 @@ BATCHLMM_FUNCTION inline SmallSampleScratch<A> make_small_sample_scratch(const S
                                                                          Arena<A>& arena) {
   const std::size_t m = s.parameters, q = plan.largest;
   std::size_t largest = 1;
-  for (int b = 0; b < s.terms; ++b)
-    if (static_cast<std::size_t>(s.term[b].k * s.term[b].k) > largest) largest = s.term[b].k * s.term[b].k;
+  for (int b = 0; b < s.terms; ++b) {
+    const std::size_t k = s.term[b].k;
+    if (k * k > largest) largest = k * k;
+  }
   SmallSampleScratch<A> x;
   x.at = {arena.take(s.lambdas), arena.take(s.lambdas), arena.take(s.terms)};
   x.jacobian = arena.take(m * m);

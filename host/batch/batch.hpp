@@ -99,8 +99,8 @@ public:
                   std::function<void(std::uint64_t i, DesignVariant& variant)> make);
   [[nodiscard]] std::size_t size() const;
 
-  /// The tier that fits responses on a design: the symmetry tier, on the CPU, takes balanced and pattern-repeated designs
-  /// where that is cheaper. Variants and items with designs of their own go by the streaming tier, and so does
+  /// The tier that fits responses on a design: the symmetry tier, on the CPU, takes balanced and pattern-repeated
+  /// designs where that is cheaper. Variants and items with designs of their own go by the streaming tier, and so does
   /// everything where `cuda` is asked for; the two are equal up to rounding.
   [[nodiscard]] Tier tier(std::size_t design) const;
 
