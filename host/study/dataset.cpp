@@ -73,6 +73,9 @@ struct CellWriter::Impl {
   std::vector<std::vector<std::int32_t>> labels;  ///< per key: where it is not; then subject, term, estimand
   std::vector<Texts> texts;
   std::vector<double> value, mcse;
+  // Codes of subject, term and estimand, three a row, for cells of these names.
+  SeriesNames coded;
+  std::vector<std::int32_t> codes;
 
   Impl(const std::string& path, const StudyFile& of, std::vector<bool> is_number, std::vector<OutputColumn> columns)
       : study(of),
@@ -131,8 +134,24 @@ CellWriter::~CellWriter() = default;
 
 void CellWriter::add(const CellResult& cell) {
   Impl& to = *impl_;
-  const std::vector<Estimand> rows = estimands(*cell.names, cell.sums);
-  const std::size_t n = rows.size(), keys = to.numeric.size();
+  const std::size_t keys = to.numeric.size(), before = to.value.size();
+  const bool coded = to.coded == cell.names;
+  if (!coded) to.codes.clear();
+  for_estimands(*cell.names, cell.sums,
+                [&](const SeriesName& of, const char* name, double value, double mcse, double used) {
+                  if (!coded)
+                    for (const auto& [k, text] : {std::pair<std::size_t, std::string>(keys, of.subject),
+                                                  std::pair<std::size_t, std::string>(keys + 1, of.term),
+                                                  std::pair<std::size_t, std::string>(keys + 2, name)})
+                      to.codes.push_back(to.texts[k].code(text));
+                  to.value.push_back(value);
+                  to.mcse.push_back(mcse);
+                  to.used.push_back(static_cast<std::int64_t>(used));
+                });
+  to.coded = cell.names;
+  const std::size_t n = to.value.size() - before;
+  for (std::size_t i = 0; i < n; ++i)
+    for (std::size_t j = 0; j < 3; ++j) to.labels[keys + j].push_back(to.codes[3 * i + j]);
   const auto whole = [&](std::vector<std::int64_t>& column, std::uint64_t x) {
     column.insert(column.end(), n, static_cast<std::int64_t>(x));
   };
@@ -150,14 +169,6 @@ void CellWriter::add(const CellResult& cell) {
       const std::string text = at == values.end() ? "" : (at->is_number ? fmt::format("{}", at->number) : at->text);
       to.labels[k].insert(to.labels[k].end(), n, to.texts[k].code(text));
     }
-  }
-  for (const Estimand& row : rows) {
-    to.labels[keys].push_back(to.texts[keys].code(row.subject));
-    to.labels[keys + 1].push_back(to.texts[keys + 1].code(row.term));
-    to.labels[keys + 2].push_back(to.texts[keys + 2].code(row.name));
-    to.value.push_back(row.value);
-    to.mcse.push_back(row.mcse);
-    to.used.push_back(static_cast<std::int64_t>(row.n));
   }
   if (to.value.size() >= Impl::most_held) to.flush();
 }

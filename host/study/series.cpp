@@ -45,9 +45,15 @@ double mean_error(const SeriesSums& sums) { return std::sqrt(variance(sums) / su
 
 std::vector<Estimand> estimands(const std::vector<SeriesName>& names, const std::vector<SeriesSums>& sums) {
   std::vector<Estimand> out;
-  const auto add = [&](const SeriesName& of, const char* name, double value, double mcse, double n) {
+  for_estimands(names, sums, [&](const SeriesName& of, const char* name, double value, double mcse, double n) {
     out.push_back({of.subject, of.term, name, value, mcse, static_cast<std::uint64_t>(n)});
-  };
+  });
+  return out;
+}
+
+void for_estimands(
+    const std::vector<SeriesName>& names, const std::vector<SeriesSums>& sums,
+    const std::function<void(const SeriesName& of, const char* name, double value, double mcse, double n)>& add) {
   for (std::size_t i = 0; i < names.size(); ++i) {
     const SeriesName& name = names[i];
     const SeriesSums& s = sums[i];
@@ -71,7 +77,6 @@ std::vector<Estimand> estimands(const std::vector<SeriesName>& names, const std:
         add(name, mean_name(name.measure), average, error, s.n);
     }
   }
-  return out;
 }
 
 }  // namespace batchlmm::study

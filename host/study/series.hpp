@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -66,6 +67,11 @@ struct Estimand {
 /// All estimands of the series, in their order. Monte-Carlo standard errors by Morris, White and Crowther (2019),
 /// Table 6.
 std::vector<Estimand> estimands(const std::vector<SeriesName>& names, const std::vector<SeriesSums>& sums);
+/// The same, handed out one by one: what it is of, its name, and Estimand's value, mcse and n. Which there are, and in
+/// which order, depends on the names alone.
+void for_estimands(
+    const std::vector<SeriesName>& names, const std::vector<SeriesSums>& sums,
+    const std::function<void(const SeriesName& of, const char* name, double value, double mcse, double n)>& take);
 
 /// Standard error of the mean of a series; NaN below two numbers.
 double mean_error(const SeriesSums& sums);
