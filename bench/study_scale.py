@@ -7,7 +7,8 @@ Runs studies of many cells on one thread, each with ten replicates a cell, and p
 fitting, testing and adding up replicates: the scheduler (cells set up, shards written; a share of the shards' time) and
 the rest of the process (start, cells.parquet, report.html), and the largest resident memory.
 
-`tiny` has 8 rows and one model: next to nothing but overhead. `grid` has the designs, models, selections and tests of
+`tiny` has 8 rows and one model: next to nothing but overhead. `longitudinal` has 20 subjects at 10 times and two models with
+random slopes. `grid` has the designs, models, selections and tests of
 Matuschek et al. (2017), at 50 x 20. `replicates` is one cell of `tiny` with as many replicates."""
 
 import argparse
@@ -45,6 +46,32 @@ contrast = "c"
 """
 
 
+LONGITUDINAL = """[study]
+seed = 1
+replicates = {replicates}
+[design]
+kind = "longitudinal"
+units = {{ subject = 20 }}
+[design.covariates.time]
+values = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+[truth]
+formula = "y ~ time + (1 + time | subject)"
+sigma = 2
+beta = {{ "(Intercept)" = 10, time = 0.2 }}
+random.subject.sd = {{ "(Intercept)" = 1, time = 0.3 }}
+[models.full]
+formula = "y ~ time + (1 + time | subject)"
+method = "ML"
+[models.null]
+formula = "y ~ 1 + (1 + time | subject)"
+method = "ML"
+[tests.lrt]
+kind = "lrt"
+full = "full"
+null = "null"
+"""
+
+
 def grid(cells, first, second):
     """A grid of about so many cells over two values of the truth."""
     side = max(1, round(cells ** 0.5))
@@ -54,6 +81,10 @@ def grid(cells, first, second):
 
 def tiny(cells):
     return TINY.format(replicates=REPLICATES) + grid(cells, "truth.sigma", "truth.beta.c")
+
+
+def longitudinal(cells):
+    return LONGITUDINAL.format(replicates=REPLICATES) + grid(cells, "truth.sigma", "truth.beta.time")
 
 
 def one_cell(cells):
@@ -89,6 +120,7 @@ def main():
     arguments = parser.parse_args()
     found = {}
     for name, make, cells in (("tiny", tiny, arguments.cells // 100), ("tiny", tiny, arguments.cells),
+                              ("longitudinal", longitudinal, arguments.cells),
                               ("replicates", one_cell, arguments.cells), ("grid", matuschek, arguments.cells // 500)):
         one = measure(arguments.build / "batchlmm", make(cells))
         found[f"{name}, {one['cells']:,} cells"] = one
