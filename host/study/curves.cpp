@@ -83,9 +83,12 @@ std::vector<ReachedPower> reached_power(const Curves& curves, double target) {
   std::vector<ReachedPower> out;
   for (const std::string& axis : curves.axes())
     for (const auto& column : curves.columns("rejection_rate"))
-      for (const Curves::Curve& curve : curves.along(axis, "rejection_rate", column))
-        if (const auto size = required_size(curve.points, target); curve.points.size() > 1 && size)
+      for (const Curves::Curve& curve : curves.along(axis, "rejection_rate", column)) {
+        // Where power falls, along an error's standard deviation for one, there is no smallest value.
+        if (curve.points.size() < 2 || curve.points.back().rate < curve.points.front().rate) continue;
+        if (const auto size = required_size(curve.points, target))
           out.push_back({column.first, curve.where, axis, *size});
+      }
   return out;
 }
 

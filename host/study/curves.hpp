@@ -59,7 +59,7 @@ struct ReachedPower {
   std::string key;  ///< of the grid, along which it does
   RequiredSize size;
 };
-/// Of all tests, along all axes.
+/// Of all tests, along all axes on which power does not fall.
 std::vector<ReachedPower> reached_power(const Curves& curves, double target);
 
 }  // namespace batchlmm::study
