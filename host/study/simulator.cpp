@@ -164,7 +164,9 @@ Simulator::Simulator(const Specification& specification, const TruthModel& model
              std::all_of(term.correlation.begin(), term.correlation.end(), is_fixed);
   if (fixed_) {
     values_ = values(0, 0);
-    mean_ = truth_.model->offset + truth_.model->X * values_.beta;
+    // Column by column: as one expression it is evaluated a row at a time.
+    mean_ = truth_.model->offset;
+    for (Eigen::Index j = 0; j < values_.beta.size(); ++j) mean_ += values_.beta[j] * truth_.model->X.col(j);
   }
 
   const auto level_of_row = [&](const std::string& name, const char* what) {
