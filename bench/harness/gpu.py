@@ -11,6 +11,7 @@ import csv
 import datetime
 import io
 import json
+import lzma
 import os
 import pathlib
 import re
@@ -267,8 +268,10 @@ def pack(arguments):
         manifest = {"tests": tests, "build": machine.build(build), "resources": resources}
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
         # The programs share most of their code: the dictionary must hold more than one of them.
-        with tarfile.open(out / ARCHIVE, "w:xz", preset=9) as archive:
+        unfinished = out / f".{ARCHIVE}.part"
+        with tarfile.open(unfinished, "w:xz", preset=9) as archive:
             archive.add(folder, arcname=".")
+        unfinished.replace(out / ARCHIVE)
     size = (out / ARCHIVE).stat().st_size
     print(f"{shown(out / ARCHIVE)}: {size / 2**20:.1f} MB, {len(tests)} test programs")
     return 0 if size < 50 * 2**20 else 1
@@ -282,8 +285,11 @@ class Place:
         if (packed / ARCHIVE).exists():
             self.folder = scratch / "pack"
             self.folder.mkdir()
-            with tarfile.open(packed / ARCHIVE) as archive:
-                archive.extractall(self.folder)  # our own archive
+            try:
+                with tarfile.open(packed / ARCHIVE) as archive:
+                    archive.extractall(self.folder)  # our own archive
+            except (EOFError, OSError, lzma.LZMAError, tarfile.TarError) as error:
+                raise BenchmarkError(f"{shown(packed / ARCHIVE)}: expected a whole pack: {error}") from error
             manifest = json.loads((self.folder / "manifest.json").read_text(encoding="utf-8"))
             self.tests, self.build, self.resources = manifest["tests"], manifest["build"], manifest["resources"]
             self.environment = {"LD_LIBRARY_PATH": os.pathsep.join(
